@@ -1,0 +1,3 @@
+"""The worker side of Myelin: a zygote that imports an engine once and forks sessions. Standard library only."""
+
+PROTOCOL = 1

@@ -1,0 +1,58 @@
+"""Adapters of engines. Each module has `load()`, which imports the engine without starting a thread and returns an Engine."""
+
+import importlib
+import os
+import platform
+
+NAMES = ("nest", "neuron", "jaxley", "python")
+
+
+class Engine:
+    """What a session needs of an engine; the defaults are those of plain Python."""
+
+    name = "python"
+    interruptible = True
+
+    def __init__(self):
+        self.methods = {}  # method -> function(name, args, kwargs); `list` takes nothing
+        self.session = None
+
+    def versions(self):
+        """Name -> version text."""
+        return {"python": platform.python_version()}
+
+    def version(self):
+        """The answer of the method `version`."""
+        return self.versions()
+
+    def names(self):
+        """Globals that every script finds."""
+        return {}
+
+    def hooks(self):
+        """(type, function) for results: the function gives a value nearer to JSON."""
+        return []
+
+    def kernel_errors(self):
+        """Exception classes that the engine's kernel raises."""
+        return ()
+
+    def open(self, session):
+        """Called once in the child, before the first call."""
+        self.session = session
+
+    def before_result(self):
+        """Called when a call has run, before its result is encoded; may raise KeyboardInterrupt that's still owed."""
+
+    def after_call(self, meta, failure):
+        """Called after each call; says by session.state what changed."""
+
+
+def load(name):
+    """The engine of that name; ImportError if it can't be imported, ValueError if there's no such engine."""
+    if name not in NAMES:
+        raise ValueError(f"unknown engine '{name}'")
+    # numpy's and other libraries start their threads at import; a session sets its own numbers after the fork
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[variable] = "1"
+    return importlib.import_module(f"{__name__}.{name}").load()

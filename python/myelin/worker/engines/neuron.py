@@ -1,0 +1,135 @@
+"""NEURON: scripts with `h`, `n` and `neuron`.
+
+Progress and interrupts come by an event that renews itself while a simulation runs (h.run, h.continuerun, pc.psolve, …): it is
+planted at each finitialize and changes no result, with fixed or variable steps. An interrupt stops the run by h.stoprun, then
+KeyboardInterrupt is raised as soon as the script has control again.
+"""
+
+import os
+import signal
+import time
+
+from . import Engine
+
+FIRST_MS = 1.0  # simulated time to the next event, at first
+LEAST_MS, MOST_MS = 0.125, 1024.0
+FAST_S, SLOW_S = 0.02, 0.08  # wall time between events: wanted between these
+RETRY_S = 0.002
+
+
+class NeuronEngine(Engine):
+    name = "neuron"
+
+    def __init__(self):
+        super().__init__()
+        os.environ.setdefault("NEURON_MODULE_OPTIONS", "-nogui -nobanner")
+        import neuron
+        import numpy
+
+        self.neuron = neuron
+        self.numpy = numpy
+        self.h = neuron.h
+        self._n = getattr(neuron, "n", None)
+        self._cvode = None
+        self._handler = None
+        self._interval = FIRST_MS
+        self._last = 0.0
+        self._pending = False  # KeyboardInterrupt is to be raised
+        self._stopped = False
+        self._text = ""
+
+    def versions(self):
+        versions = super().versions()
+        versions.update(neuron=str(self.neuron.__version__), numpy=self.numpy.__version__)
+        return versions
+
+    def names(self):
+        names = {"h": self.h, "neuron": self.neuron}
+        if self._n is not None:
+            names["n"] = self._n
+        return names
+
+    def hooks(self):
+        return [(type(self.h), self._hoc)]
+
+    def _hoc(self, value):
+        """A Vector is its numbers; a reference to a number, the number."""
+        if str(value.hname() if hasattr(value, "hname") else value).startswith("Vector["):
+            return self.numpy.array(value.as_numpy())
+        from .. import rope
+
+        raise rope.refuse(value)
+
+    def open(self, session):
+        super().open(session)
+        h = self.h
+        session.interrupts.quiet.add(self._event.__func__.__code__)
+        session.interrupts.quiet.add(self._planted.__func__.__code__)
+        self._cvode = h.CVode()
+        self._handler = h.FInitializeHandler(1, self._planted)
+
+    def before_result(self):
+        if self._pending:
+            self._pending = False
+            self.session.interrupts.raised = True
+            raise KeyboardInterrupt(self._text)
+
+    def after_call(self, meta, failure):
+        self._pending = False
+        if self._stopped:
+            self._stopped = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.h.stoprun = 0  # psolve would not run again
+
+    def _planted(self):
+        self._interval = FIRST_MS
+        self._last = time.perf_counter()
+        self._cvode.event(self.h.t + self._interval, self._event)
+
+    def _event(self):
+        session = self.session
+        h = self.h
+        now = time.perf_counter()
+        took = now - self._last
+        self._last = now
+        if took > SLOW_S:
+            self._interval = max(LEAST_MS, self._interval / 2)
+        elif took < FAST_S:
+            self._interval = min(MOST_MS, self._interval * 2)
+        interrupts = session.interrupts
+        if interrupts.requested and not interrupts.raised:
+            h.stoprun = 1
+            self._later(h.t)
+            return
+        t = h.t
+        tstop = h.tstop if hasattr(h, "tstop") else 0.0
+        if t <= tstop:
+            session.progress(t, tstop)
+        self._cvode.event(t + self._interval, self._event)
+
+    def _later(self, t):
+        """Raises KeyboardInterrupt once NEURON has returned to the script; never inside its callback."""
+        text = f"interrupted at t = {t:g} ms"
+        if hasattr(self.h, "tstop") and self.h.tstop >= t:
+            text += f" of {self.h.tstop:g} ms"
+        interrupts = self.session.interrupts
+        self._pending = self._stopped = True
+        self._text = text
+
+        def alarm(number, frame):
+            if not self._pending or not interrupts.armed:
+                return
+            if interrupts.is_quiet(frame):
+                signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+                return
+            self._pending = False
+            interrupts.raised = True
+            raise KeyboardInterrupt(text)
+
+        interrupts.quiet.add(alarm.__code__)
+        signal.signal(signal.SIGALRM, alarm)
+        signal.setitimer(signal.ITIMER_REAL, RETRY_S)
+
+
+def load():
+    return NeuronEngine()

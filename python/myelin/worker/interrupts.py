@@ -1,0 +1,83 @@
+"""SIGINT in a session.
+
+A signal counts only together with an `interrupt` frame of the running call. Python code is interrupted by KeyboardInterrupt
+from the handler; code that may only stop at certain points (a sliced simulation) defers: the handler sets `requested` and the
+code looks at it. Between calls nothing is raised, so that a late signal can't hit the next call.
+"""
+
+import signal
+import time
+
+from .protocol import INTERRUPT, ProtocolError
+
+_AGAIN_S = 0.25  # a second interrupt of the same call is raised again only after this
+
+
+class Interrupts:
+    def __init__(self, channel):
+        self.channel = channel
+        self.running = 0  # id of the call that runs, 0: none
+        self.armed = False  # KeyboardInterrupt may be raised
+        self.deferred = 0  # nesting of code that looks at `requested` itself
+        self.requested = False  # the running call is to stop
+        self.raised = False  # ... and was told so by KeyboardInterrupt
+        self.quiet = set()  # code objects (callbacks of engines) in which nothing may be raised
+        self._signalled = False
+        self._last = 0.0
+
+    def install(self):
+        signal.signal(signal.SIGINT, self._handle)
+        signal.siginterrupt(signal.SIGINT, False)
+
+    def begin(self, call):
+        """A call starts. True if its interrupt has arrived already."""
+        self.requested = self.raised = False
+        self.deferred = 0
+        self.running = call
+        if self._signalled:
+            self._signalled = False
+            self._look()
+        return self.requested
+
+    def end(self):
+        self.armed = False
+        self.running = 0
+
+    def _look(self):
+        try:
+            queue = self.channel.poll()
+        except ProtocolError:  # the main loop meets it again at its next read
+            return False
+        if not queue:
+            return False
+        found = False
+        keep = []
+        for item in queue:
+            if item[0] == INTERRUPT:
+                found = found or (item[1] == self.running)
+            else:
+                keep.append(item)
+        queue[:] = keep
+        if found:
+            self.requested = True
+        return found
+
+    def is_quiet(self, frame):
+        if self.quiet:
+            while frame is not None:
+                if frame.f_code in self.quiet:
+                    return True
+                frame = frame.f_back
+        return False
+
+    def _handle(self, number, frame):
+        if not self.running:
+            self._signalled = True
+            return
+        found = self._look()
+        if found and self.armed and not self.deferred and not self.is_quiet(frame):
+            now = time.monotonic()
+            if not self.raised or now - self._last > _AGAIN_S:
+                self.raised = True
+                self._last = now
+                raise KeyboardInterrupt("interrupted")

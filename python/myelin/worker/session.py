@@ -1,0 +1,298 @@
+"""A session: the main loop that runs calls. One thread, one call at a time."""
+
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+
+from . import PROTOCOL, arguments, protocol, rope, script
+from .interrupts import Interrupts
+from .output import KEEP_BYTES, RATE_BYTES, Capture, Tee
+
+PROGRESS_S = 0.05
+ERROR_STDOUT = 256 << 10  # characters of stdout that an error carries, the newest
+
+
+class Session:
+    """Owns the channel. `engine` is the adapter that the zygote imported."""
+
+    def __init__(self, sock, engine):
+        self.channel = protocol.Channel(sock)
+        self.engine = engine
+        self.interrupts = Interrupts(self.channel)
+        self.options = {}
+        self.encoder = rope.Encoder()
+        self.encoder.hooks = list(engine.hooks())
+        self.stdout = None
+        self.tee = None
+        self._names = {}
+        self._spaces = None  # globals of the v1 scripts
+        self._last_progress = 0.0
+        self._call = 0
+        self._kernel_errors = engine.kernel_errors()
+        self._states = []
+        self.scripted = False  # the running call is a script
+
+    # -- for engines --------------------------------------------------------------------------------------------------
+
+    def progress(self, done_ms, of_ms):
+        """Says how far a simulation is; sends at most one frame each 50 ms. Costs nothing to call often."""
+        now = time.monotonic()
+        if self._call and now - self._last_progress >= PROGRESS_S:
+            self._last_progress = now
+            done = done_ms / of_ms if of_ms > 0 else 1.0
+            body = json.dumps({"done": round(min(done, 1.0), 6), "time_ms": done_ms, "of_ms": of_ms})
+            self.channel.send(protocol.PROGRESS, body.encode(), self._call)
+
+    def not_interruptible(self):
+        """Says that what runs now can't be interrupted."""
+        if self._call:
+            self.channel.send(protocol.PROGRESS, b'{"interruptible":false}', self._call)
+
+    def state(self, **values):
+        """A change of state, sent in front of the result."""
+        self._states.append(values)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self):
+        """From the entered sandbox to the first call. False if the server closed the channel before `go`."""
+        self.interrupts.install()
+        hello = {"protocol": PROTOCOL, "pid": os.getpid(), "engine": self.engine.name}
+        self.channel.send(protocol.HELLO, json.dumps(hello).encode())
+        kind, _, body = self.channel.receive()
+        if kind != protocol.GO:
+            raise protocol.ProtocolError(f"expected go, got {protocol.NAMES[kind]}")
+        self.options = options = json.loads(body) if body else {}
+        threads = options.get("threads")
+        if threads:
+            for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+                os.environ[name] = str(int(threads))
+        self.tee = Tee(1, int(options.get("stdout_rate") or RATE_BYTES))
+        self.stdout = Capture(self.tee, int(options.get("stdout_bytes") or KEEP_BYTES))
+        sys.stdout = sys.__stdout__ = self.stdout
+        self._plain_exit()
+        self.engine.open(self)
+        self._names = dict(self.engine.names())
+        names, problems = script.module_names(options.get("modules") or "")
+        for problem in problems:
+            self.tee.write(f"myelin: modules: {problem}\n".encode())
+        self._names.update(names)
+
+    def _plain_exit(self):
+        # site's exit() closes sys.stdin as well
+        import builtins
+
+        def leave(code=None):
+            raise SystemExit(code)
+
+        for name in ("exit", "quit"):
+            leave.__name__ = name
+            setattr(builtins, name, leave)
+
+    def loop(self):
+        """Runs calls until `bye`. Raises Closed, ProtocolError."""
+        receive = self.channel.receive
+        while True:
+            kind, call, body = receive()
+            if kind == protocol.CALL:
+                self.call(call, body)
+            elif kind == protocol.BYE:
+                return
+            elif kind == protocol.INTERRUPT:
+                pass  # of a call that has ended
+            else:
+                raise protocol.ProtocolError(f"unexpected {protocol.NAMES[kind]}")
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    def call(self, call, body):
+        meta_bytes, raw = protocol.split_call(body)
+        meta = arguments.loads(meta_bytes)
+        interrupts = self.interrupts
+        self._last_progress = time.monotonic()
+        self._call = call
+        failure = None
+        data, fd = b"", None
+        if interrupts.begin(call):
+            failure = KeyboardInterrupt("interrupted")
+        else:
+            try:
+                try:
+                    interrupts.armed = True
+                    if interrupts.requested:
+                        raise KeyboardInterrupt("interrupted")
+                    value = self._run(meta, raw)
+                    self.engine.before_result()
+                    data, fd = rope.pack(*self.encoder.encode(value, meta.get("nonfinite", "null")))
+                    if len(data) > protocol.MAX_FROM_WORKER:
+                        raise ValueError("the result has too many parts")
+                finally:
+                    interrupts.armed = False
+            except BaseException as error:
+                interrupts.armed = False
+                failure = error
+        interrupted = interrupts.requested
+        interrupts.end()
+        self._call = 0
+        self.engine.after_call(meta, failure)
+        frames = b""
+        if self._states:
+            for values in self._states:
+                frames += protocol.frame(protocol.STATE, json.dumps(values).encode(), call)
+            self._states = []
+        if failure is None:
+            head = protocol.HEADER.pack(len(data), protocol.RESULT, 0 if fd is None else protocol.FLAG_FD, call)
+        else:
+            if fd is not None:
+                os.close(fd)
+                fd = None
+            data = self._error(failure, interrupted)
+            head = protocol.HEADER.pack(len(data), protocol.ERROR, 0, call)
+            failure = None
+        self.tee.push(all_of_it=True)
+        if fd is None:
+            self.channel.sock.sendall(frames + head + data)
+            return
+        try:
+            if frames:
+                self.channel.sock.sendall(frames)
+            self.channel.send_bytes(head + data, fd)
+        finally:
+            os.close(fd)
+
+    def _run(self, meta, raw):
+        method = meta["method"]
+        self.scripted = method == "exec"
+        if method == "exec":
+            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
+            return self._exec(kwargs, meta.get("envelope") == "v1")
+        if method == "version":
+            return self.engine.version()
+        function = self.engine.methods.get(method)
+        if function is None:
+            raise AttributeError(f"the engine '{self.engine.name}' has no method '{method}'")
+        if method == "list":
+            return function()
+        args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
+        return function(meta.get("name", ""), args, kwargs)
+
+    def _exec(self, request, v1):
+        self.stdout.take()
+        source = request.get("source", "")
+        if v1:
+            if self._spaces is None or request.get("fresh"):
+                self._spaces = script.fresh_globals(self._names)
+            space = self._spaces
+        else:
+            space = script.fresh_globals(self._names)
+        script.run(source, space)
+        answer = {}
+        if "return" in request:
+            answer["data"] = script.pick(space, request["return"])
+        elif v1:
+            answer["data"] = {}
+        stdout = self.stdout.take()
+        if v1 or stdout:
+            answer["stdout"] = script.clean(stdout)
+        return answer
+
+    def _error(self, error, interrupted):
+        described = script.describe(error)
+        if isinstance(error, SystemExit):
+            code = error.code
+            described["text"] = "the script ended itself by exit()" if code is None else f"the script ended itself by exit({code!r})"
+        elif isinstance(error, MemoryError) and not described["text"]:
+            described["text"] = "out of memory"
+        described["kernel"] = isinstance(error, self._kernel_errors)
+        if described["kernel"] and not described["text"]:
+            described["text"] = "the kernel gave no reason; its messages are in the session's output"
+        described["interrupted"] = bool(interrupted and isinstance(error, KeyboardInterrupt))
+        stdout = self.stdout.take() if self.stdout is not None else ""
+        if stdout:
+            if len(stdout) > ERROR_STDOUT:
+                stdout = "[...]\n" + stdout[-ERROR_STDOUT:]
+            described["stdout"] = script.clean(stdout)
+        body = json.dumps(described).encode()
+        if len(body) > protocol.MAX_FROM_WORKER:
+            described.pop("stdout", None)
+            described["text"] = described["text"][:4096]
+            body = json.dumps(described).encode()
+        error.__traceback__ = None  # frees the script's frames
+        return body
+
+
+# -- the child ----------------------------------------------------------------------------------------------------------
+
+
+def reseed():
+    """New random numbers for a forked process. uuid and secrets come from the system; NEST's own seed is its kernel's."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
+
+
+def environment(home, namespaces, extra):
+    """HOME, TMPDIR and the places of caches."""
+    os.environ["HOME"] = home
+    work = os.path.join(home, "work")
+    cache = os.path.join(work if os.path.isdir(work) else home, ".cache")
+    beside = os.path.join(os.path.dirname(home), "tmp")
+    temporary = "/tmp" if namespaces else beside if os.path.isdir(beside) else os.path.join(home, ".tmp")
+    if not namespaces:
+        try:
+            os.makedirs(temporary, exist_ok=True)
+        except OSError:
+            pass
+    os.environ["TMPDIR"] = temporary
+    os.environ["XDG_CACHE_HOME"] = cache
+    os.environ["MPLCONFIGDIR"] = os.path.join(cache, "matplotlib")
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(cache, "jax")
+    os.environ["PWD"] = home
+    for name, value in (extra or {}).items():
+        os.environ[str(name)] = str(value)
+    import tempfile
+
+    tempfile.tempdir = None
+
+
+def main(engine, spawn, namespaces):
+    """Runs in the forked child whose fd 3 is the channel, inside the sandbox. Returns the exit status."""
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    environment(spawn.get("home") or "/", namespaces, spawn.get("env"))
+    reseed()
+    gc.set_threshold(100_000, 20, 20)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=3)
+    session = Session(sock, engine)
+    try:
+        session.start()
+        session.loop()
+    except protocol.Closed:
+        return 0
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+    except protocol.ProtocolError as error:
+        _say(f"myelin: protocol error: {error}\n")
+        return 71
+    return 0
+
+
+def _say(text):
+    if select.select([], [2], [], 0)[1]:
+        os.write(2, text.encode()[:4000])
+
+
+def reset_signals():
+    """What the zygote changed for itself."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,325 @@
+"""The zygote: imports an engine, stays single-threaded, forks sessions (section 3 of worker-protocol.md)."""
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from . import PROTOCOL, engines, protocol
+
+MESSAGE_BYTES = 64 << 10
+CONTROL_FD = 3
+
+
+class Join(ctypes.Structure):
+    """struct myelin_join of libmyelin_enter.so."""
+
+    _fields_ = [
+        ("init_pidfd", ctypes.c_int),
+        ("channel_fd", ctypes.c_int),
+        ("output_fd", ctypes.c_int),
+        ("user", ctypes.c_char_p),
+        ("mounts", ctypes.POINTER(ctypes.c_char_p)),
+        ("home", ctypes.c_char_p),
+        ("files", ctypes.c_ulonglong),
+        ("processes", ctypes.c_ulonglong),
+        ("file_bytes", ctypes.c_ulonglong),
+        ("data_bytes", ctypes.c_ulonglong),
+        ("core_bytes", ctypes.c_ulonglong),
+        ("filter", ctypes.c_char_p),
+        ("filter_length", ctypes.c_uint),
+    ]
+
+
+def load_library(path):
+    """The library that enters the sandbox. PyDLL: the GIL is kept, so that fork and join stay one thread's business."""
+    library = ctypes.PyDLL(path)
+    library.myelin_aim.argtypes = [ctypes.c_int]
+    library.myelin_aim.restype = ctypes.c_int
+    library.myelin_join.argtypes = [ctypes.POINTER(Join), ctypes.c_char_p]
+    library.myelin_join.restype = ctypes.c_int
+    return library
+
+
+def thread_count():
+    return len(os.listdir("/proc/self/task"))
+
+
+class Refused(Exception):
+    """A session can't be spawned; the zygote goes on."""
+
+
+class Zygote:
+    def __init__(self, control, engine_name, preload=()):
+        self.control = control
+        self.engine_name = engine_name
+        self.preload = preload
+        self.engine = None
+        self.library = None
+        self.filter = b""
+        self._children = set()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self):
+        """Returns the exit status of the process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        message, fds = self._receive()
+        if message is None:
+            return 0
+        try:
+            self._hello(message, fds)
+            started = time.monotonic()
+            self.engine = engines.load(self.engine_name)
+            for name in self.preload:
+                __import__(name)
+            import_ms = (time.monotonic() - started) * 1000
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(100_000, 20, 20)
+        except BaseException as error:
+            self._send({"failed": {"id": None, "reason": f"{type(error).__name__}: {error}"}})
+            return 1
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        self._send(
+            {
+                "ready": {
+                    "engine": self.engine_name,
+                    "pid": os.getpid(),
+                    "versions": self.engine.versions(),
+                    "threads": thread_count(),
+                    "import_ms": round(import_ms, 1),
+                    "interruptible": self.engine.interruptible,
+                }
+            }
+        )
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            # the timeout is a second chance only, should a wake-up ever get lost
+            ready = dict(poll.poll(5000))
+            if self._wake in ready:
+                try:
+                    os.read(self._wake, 4096)
+                except BlockingIOError:
+                    pass
+            self._reap()
+            if self.control.fileno() in ready:
+                message, fds = self._receive()
+                if message is None:
+                    return 0
+                if not self._handle(message, fds):
+                    return 1
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def _receive(self):
+        """(message, fds); (None, []) at end of file."""
+        try:
+            data, fds, flags, _ = socket.recv_fds(self.control, MESSAGE_BYTES, 8, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            return None, []
+        if not data:
+            for fd in fds:
+                os.close(fd)
+            return None, []
+        try:
+            message = json.loads(data)
+            if not isinstance(message, dict):
+                raise ValueError("not an object")
+            return message, fds
+        except ValueError as error:
+            return {"invalid": str(error)}, fds
+
+    def _send(self, message):
+        try:
+            self.control.send(json.dumps(message).encode()[:MESSAGE_BYTES])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # end of file follows
+
+    def _hello(self, message, fds):
+        try:
+            hello = message.get("hello")
+            if not isinstance(hello, dict):
+                raise Refused("the first message must be hello")
+            if hello.get("protocol") != PROTOCOL:
+                raise Refused(f"protocol {hello.get('protocol')} is not {PROTOCOL}")
+            length = int(hello.get("filter_bytes") or 0)
+            if length and not fds:
+                raise Refused("hello without the filter")
+            if length:
+                self.filter = os.pread(fds[0], length, 0)
+                if len(self.filter) != length or length % 8:
+                    raise Refused("the filter is broken")
+        finally:
+            for fd in fds:
+                os.close(fd)
+        path = os.environ.get("MYELIN_ENTER_LIBRARY")
+        if path:
+            self.library = load_library(path)
+        elif os.environ.get("MYELIN_REDUCED") != "1":
+            raise Refused("MYELIN_ENTER_LIBRARY is not set")
+
+    def _handle(self, message, fds):
+        """False: the zygote must end."""
+        spawn = message.get("spawn")
+        identity = spawn.get("id") if isinstance(spawn, dict) else None
+        try:
+            if not isinstance(spawn, dict):
+                raise Refused("unknown message")
+            if len(fds) < 2:
+                raise Refused("spawn needs a channel and an output")
+            threads = thread_count()
+            if threads != 1:
+                self._send({"failed": {"id": identity, "reason": f"not single-threaded: {threads}"}})
+                return False
+            pid = self._spawn(spawn, fds)
+            self._children.add(pid)
+            self._send({"spawned": {"id": identity, "pid": pid}})
+        except (Refused, OSError, TypeError, ValueError) as error:
+            self._send({"failed": {"id": identity, "reason": str(error)}})
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _reap(self):
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._children:
+                self._children.discard(pid)
+                self._send({"exited": {"pid": pid, "status": status}})
+
+    # -- fork ---------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, spawn, fds):
+        init = fds[2] if len(fds) > 2 else -1
+        join = self._join(spawn, fds[0], fds[1], init)
+        if init >= 0:
+            if self.library is None:
+                raise Refused("namespaces need MYELIN_ENTER_LIBRARY")
+            result = self.library.myelin_aim(init)
+            if result < 0:
+                raise Refused(f"aim: {os.strerror(-result)}")
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 70
+        try:
+            status = self._child(spawn, join, init >= 0)
+        except BaseException:  # a bug; the server sees the status and the text
+            import traceback
+
+            try:
+                os.write(2, traceback.format_exc().encode()[-4000:])
+            except OSError:
+                pass
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except Exception:
+                    pass
+            os._exit(status)
+
+    def _join(self, spawn, channel, output, init):
+        limits = spawn.get("limits") or {}
+        triples = [str(item).encode() for triple in spawn.get("mounts") or [] for item in triple]
+        mounts = (ctypes.c_char_p * (len(triples) + 1))(*triples, None)
+        user = spawn.get("user")
+        home = spawn.get("home") or "/"
+        return Join(
+            init,
+            channel,
+            output,
+            str(user).encode() if user else None,
+            ctypes.cast(mounts, ctypes.POINTER(ctypes.c_char_p)),
+            str(home).encode(),
+            int(limits.get("files") or 0),
+            int(limits.get("processes") or 0),
+            int(limits.get("file_bytes") or 0),
+            int(limits.get("data_bytes") or 0),
+            0,
+            self.filter or None,
+            len(self.filter) // 8,
+        ), mounts
+
+    def _child(self, spawn, join, namespaces):
+        from . import session
+
+        options = join[0]
+        session.reset_signals()
+        self.control.detach()
+        sys.stdout = sys.stderr = None
+        # a copy of the channel that tells why joining failed; join closes it otherwise
+        early = os.dup(options.channel_fd)
+        step = ctypes.create_string_buffer(64)
+        if self.library is not None:
+            result = self.library.myelin_join(ctypes.byref(options), step)
+        else:
+            result = reduced_join(options, step)
+        if result < 0:
+            text = f"{step.value.decode(errors='replace')}: {os.strerror(-result)}"
+            body = json.dumps({"class": "JoinError", "text": text, "kernel": False, "interrupted": False, "traceback": []})
+            data = protocol.frame(protocol.ERROR, body.encode())
+            try:
+                os.write(early, data)
+            except OSError:  # closed already, so fd 3 is the channel by now
+                os.write(3, data)
+            return 72
+        return session.main(self.engine, spawn, namespaces)
+
+
+def reduced_join(options, step):
+    """What myelin_join does in reduced mode as far as Python can: file descriptors, limits, working directory. For tests."""
+    import resource
+
+    try:
+        step.value = b"fds"
+        channel, output = os.dup(options.channel_fd), os.dup(options.output_fd)
+        high = max(channel, output, 8)
+        moved = os.dup2(channel, high + 1), os.dup2(output, high + 2)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(moved[1], 1)
+        os.dup2(moved[1], 2)
+        os.dup2(moved[0], 3, inheritable=False)
+        os.closerange(4, 65536)
+        step.value = b"limits"
+        for name, value in (
+            (resource.RLIMIT_NOFILE, options.files),
+            (resource.RLIMIT_FSIZE, options.file_bytes),
+            (resource.RLIMIT_DATA, options.data_bytes),
+        ):
+            if value:
+                resource.setrlimit(name, (value, value))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        step.value = b"home"
+        os.chdir(options.home or b"/")
+    except (OSError, ValueError) as error:
+        return -(getattr(error, "errno", None) or 22)
+    return 0
+
+
+def main(arguments):
+    if not arguments:
+        sys.stderr.write("usage: python -m myelin.worker ENGINE [MODULE …]\n")
+        return 2
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL_FD)
+    os.set_inheritable(CONTROL_FD, False)
+    return Zygote(control, arguments[0], arguments[1:]).run()
+
+
+__all__ = ["Zygote", "main"]

@@ -1,0 +1,22 @@
+#pragma once
+// The table of who owns which path, and what is asked of each request before it is let in: a known Host, an allowed
+// Origin where no token protects, a token. Bodies of strangers are never read.
+
+#include "api/context.hpp"
+#include "http/server.hpp"
+
+namespace myelin::api {
+
+class Api : public http::Handler {
+ public:
+  explicit Api(Context& context) : context_(context) {}
+  bool handle_now(http::Request& request, http::Response& response) override;
+  async::Task<std::optional<http::Response>> admit(http::Request& request) override;
+  async::Task<http::Response> handle(http::Request request) override;
+
+ private:
+  std::optional<http::Response> check(http::Request& request) const;
+  Context& context_;
+};
+
+}  // namespace myelin::api

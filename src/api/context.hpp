@@ -1,0 +1,42 @@
+#pragma once
+// What every route needs. Made once by `serve`; all of it outlives the requests.
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "accounts/tokens.hpp"
+#include "async/pool.hpp"
+#include "base/result.hpp"
+#include "http/cors.hpp"
+#include "http/message.hpp"
+#include "http/static_files.hpp"
+#include "session/manager.hpp"
+
+namespace myelin::api {
+
+struct Settings {
+  bool auth = true;                 // false: everybody is the user `local`
+  bool exec = true;                 // /exec and /v1 exec
+  bool nonfinite_bare = false;      // NaN and infinities in JSON: bare tokens instead of null
+  std::size_t json_depth = 64;
+  std::vector<std::string> hosts;   // known Host names beside loopback, without port
+  bool any_host = false;            // bound to all addresses: numeric hosts are known
+  std::string isolation;            // full, no cgroup, reduced: as the banner says
+  std::chrono::milliseconds interrupt_grace{2'000};
+};
+
+struct Context {
+  Settings settings;
+  async::Loop& loop;
+  async::Pool& pool;
+  accounts::Tokens* tokens = nullptr;  // null when auth is off
+  session::Manager& sessions;
+  http::OriginPatterns origins;
+  std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
+  std::string desktop_index;                 // its index.html, pointed at this server
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+};
+
+}  // namespace myelin::api

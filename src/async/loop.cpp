@@ -1,0 +1,252 @@
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <list>
+#include <utility>
+#include <vector>
+
+#include "async/task.hpp"
+#include "base/log.hpp"
+
+namespace myelin::async {
+namespace asio = boost::asio;
+using Clock = std::chrono::steady_clock;
+using boost::system::error_code;
+
+namespace {
+
+Clock::time_point after(milliseconds duration) {
+  constexpr milliseconds most = std::chrono::hours(24 * 365);  // further would overflow the clock
+  if (duration > most) return Clock::time_point::max();
+  return Clock::now() + duration;
+}
+
+/// What escaped a task. Cancellation is how tasks end at shutdown: not worth a line.
+void report(const std::exception_ptr& error, std::string_view what) {
+  if (!error) return;
+  try {
+    std::rethrow_exception(error);
+  } catch (const boost::system::system_error& e) {
+    if (e.code() == asio::error::operation_aborted) return;
+    log::error(std::string(what) + ": " + e.what());
+  } catch (const std::exception& e) {
+    log::error(std::string(what) + ": " + e.what());
+  } catch (...) {
+    log::error(std::string(what) + ": unknown exception");
+  }
+}
+
+}  // namespace
+
+// ---- Loop
+
+struct SignalWatch {
+  SignalWatch(asio::io_context& context, int number, std::function<void(int)> f)
+      : set(context, number), callback(std::move(f)) {
+    arm();
+  }
+  void arm() {
+    set.async_wait([this](const error_code& ec, int number) {
+      if (ec) return;
+      arm();  // first, so that a callback that throws does not lose the next signal
+      callback(number);
+    });
+  }
+  asio::signal_set set;
+  std::function<void(int)> callback;
+};
+
+struct Loop::Impl {
+  asio::io_context context{1};  // one thread runs it, any thread may post
+  std::list<SignalWatch> signals;
+};
+
+Loop::Loop() : impl_(std::make_unique<Impl>()) {}
+Loop::~Loop() { impl_->signals.clear(); }
+
+void Loop::run() {
+  const auto guard = asio::make_work_guard(impl_->context);
+  run_until_idle();
+}
+
+void Loop::run_until_idle() {
+  if (impl_->context.stopped()) impl_->context.restart();
+  for (;;) {
+    try {
+      impl_->context.run();
+      return;
+    } catch (...) {
+      report(std::current_exception(), "event loop");
+    }
+  }
+}
+
+void Loop::stop() { impl_->context.stop(); }
+bool Loop::stopped() const { return impl_->context.stopped(); }
+void Loop::post(std::function<void()> f) { asio::post(impl_->context, std::move(f)); }
+void Loop::on_signal(int number, std::function<void(int)> f) {
+  impl_->signals.emplace_back(impl_->context, number, std::move(f));
+}
+Executor Loop::executor() { return impl_->context.get_executor(); }
+asio::io_context& Loop::context() { return impl_->context; }
+
+void spawn(Loop& loop, Task<void> task, std::string what) {
+  asio::co_spawn(loop.context(), std::move(task),
+                 [what = std::move(what)](const std::exception_ptr& error) { report(error, what); });
+}
+
+// ---- TaskGroup
+
+struct Entry {
+  asio::cancellation_signal signal;
+  bool running = true;
+};
+
+struct TaskGroup::State {
+  explicit State(asio::io_context& c) : context(c) { idle.set(); }
+  asio::io_context& context;
+  std::list<std::shared_ptr<Entry>> running;
+  // A task's cancellation signal must outlive the unwinding of its coroutine thread, which goes on after its completion
+  // handler (Asio issue 1332): entries that ended are kept until the next spawn.
+  std::list<std::shared_ptr<Entry>> ended;
+  Event idle;
+
+  static void cancel(std::shared_ptr<State> state) {
+    auto& context = state->context;
+    // Emitting outside the loop's thread would defer inside co_spawn's handler, which may be gone by then.
+    asio::dispatch(context, [state = std::move(state)] {
+      const std::vector<std::shared_ptr<Entry>> now(state->running.begin(), state->running.end());
+      for (const auto& entry : now)
+        if (entry->running) entry->signal.emit(asio::cancellation_type::terminal);
+    });
+  }
+};
+
+namespace {
+/// A task that never suspends would make co_spawn's epilogue await, which throws if the task was cancelled meanwhile, and
+/// the completion handler would be lost. So every task is on the loop once before it starts.
+Task<void> on_loop(Task<void> task) {
+  co_await asio::post(asio::use_awaitable);
+  co_await std::move(task);
+}
+}  // namespace
+
+TaskGroup::TaskGroup(Loop& loop) : state_(std::make_shared<State>(loop.context())) {}
+TaskGroup::~TaskGroup() {
+  if (!state_->running.empty()) State::cancel(state_);
+}
+
+void TaskGroup::spawn(Task<void> task, const char* what) {
+  state_->ended.clear();
+  state_->running.push_back(std::make_shared<Entry>());
+  state_->idle.reset();
+  const auto at = std::prev(state_->running.end());
+  auto done = [state = state_, at, what](const std::exception_ptr& error) {
+    (*at)->running = false;
+    state->ended.splice(state->ended.end(), state->running, at);
+    if (state->running.empty()) state->idle.set();
+    report(error, what);
+  };
+  asio::co_spawn(state_->context, on_loop(std::move(task)),
+                 asio::bind_cancellation_slot((*at)->signal.slot(), std::move(done)));
+}
+
+std::size_t TaskGroup::size() const { return state_->running.size(); }
+void TaskGroup::cancel() { State::cancel(state_); }
+
+namespace {
+template <class S>
+Task<bool> join_state(std::shared_ptr<S> state, milliseconds deadline) {
+  const bool in_time = co_await state->idle.wait(deadline);
+  if (in_time) co_return true;
+  S::cancel(state);
+  co_return co_await state->idle.wait(milliseconds(1000));
+}
+}  // namespace
+
+Task<bool> TaskGroup::join(milliseconds deadline) { return join_state(state_, deadline); }
+
+// ---- timers and events
+
+Task<void> sleep_for(milliseconds duration) {
+  auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer timer(executor);
+  timer.expires_at(after(duration));
+  error_code ec;
+  auto token = asio::redirect_error(asio::use_awaitable, ec);
+  co_await timer.async_wait(token);
+}
+
+struct Waiter {
+  Waiter(const Executor& executor, std::shared_ptr<std::list<Waiter*>> in)
+      : timer(executor), list(std::move(in)), at(list->insert(list->end(), this)) {}
+  ~Waiter() { leave(); }
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+  void leave() {
+    if (linked) list->erase(at);
+    linked = false;
+  }
+  void wake(bool how) {
+    leave();
+    result = how;
+    timer.cancel();
+  }
+  asio::steady_timer timer;
+  std::shared_ptr<std::list<Waiter*>> list;
+  std::list<Waiter*>::iterator at;
+  bool linked = true;
+  bool result = false;
+};
+
+struct Event::State {
+  bool set = false;
+  bool dead = false;
+  std::shared_ptr<std::list<Waiter*>> waiters = std::make_shared<std::list<Waiter*>>();
+
+  void wake_all(bool how) {
+    while (!waiters->empty()) waiters->front()->wake(how);
+  }
+  static Task<bool> wait(std::shared_ptr<State> state, milliseconds timeout) {
+    if (state->set) co_return true;
+    if (state->dead || timeout <= milliseconds(0)) co_return false;
+    auto executor = co_await asio::this_coro::executor;
+    Waiter waiter(executor, state->waiters);
+    waiter.timer.expires_at(after(timeout));
+    error_code ec;
+    auto token = asio::redirect_error(asio::use_awaitable, ec);
+    co_await waiter.timer.async_wait(token);
+    co_return waiter.result;
+  }
+};
+
+Event::Event() : state_(std::make_shared<State>()) {}
+Event::~Event() {
+  if (!state_) return;
+  state_->dead = true;
+  state_->wake_all(false);
+}
+Event::Event(Event&&) noexcept = default;
+Event& Event::operator=(Event&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+void Event::set() {
+  state_->set = true;
+  state_->wake_all(true);
+}
+void Event::reset() { state_->set = false; }
+bool Event::is_set() const { return state_->set; }
+void Event::pulse() { state_->wake_all(true); }
+Task<bool> Event::wait(milliseconds timeout) { return State::wait(state_, timeout); }
+
+}  // namespace myelin::async

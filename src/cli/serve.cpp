@@ -1,0 +1,321 @@
+#include "cli/serve.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "accounts/tokens.hpp"
+#include "api/api.hpp"
+#include "api/pages.hpp"
+#include "async/pool.hpp"
+#include "base/log.hpp"
+#include "http/server.hpp"
+#include "os/lock_file.hpp"
+#include "os/cgroup.hpp"
+#include "os/host.hpp"
+#include "os/process.hpp"
+#include "os/seccomp.hpp"
+#include "session/manager.hpp"
+#include "store/migrate.hpp"
+
+namespace myelin::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using async::milliseconds;
+using async::Task;
+
+constexpr milliseconds stop_grace{8'000};
+
+int fail(const Error& error) {
+  log::error(error.message);
+  return 1;
+}
+
+std::string resolve_python(const std::string& given) {
+  if (given.find('/') != std::string::npos) return fs::absolute(given).lexically_normal().string();
+  const char* path = std::getenv("PATH");
+  std::string list = path ? path : "/usr/local/bin:/usr/bin:/bin";
+  for (std::size_t begin = 0; begin <= list.size();) {
+    auto end = std::min(list.find(':', begin), list.size());
+    fs::path candidate = fs::path(list.substr(begin, end - begin)) / given;
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
+    begin = end + 1;
+  }
+  return given;
+}
+
+// Where the Python package of this project is: beside the build tree, or installed below the executable's prefix.
+std::string package_directory(const fs::path& executable) {
+  if (const char* given = std::getenv("MYELIN_PYTHON_PACKAGE")) return given;
+  for (fs::path candidate : {executable.parent_path().parent_path() / "python",
+                             executable.parent_path().parent_path() / "share/myelin/python"}) {
+    std::error_code error;
+    if (fs::exists(candidate / "myelin/worker/__main__.py", error)) return fs::canonical(candidate).string();
+  }
+  return (executable.parent_path().parent_path() / "python").string();
+}
+
+session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
+  session::Limits out;
+  out.memory_bytes = limits.memory_per_session.of(memory);
+  out.processes = limits.pids;
+  out.files = limits.files;
+  out.cpu_weight = limits.cpu_weight;
+  out.call_deadline = std::chrono::seconds(limits.call_deadline_s);
+  out.idle = std::chrono::seconds(limits.idle_s);
+  out.queue = std::max<std::uint64_t>(limits.queue, 1);
+  out.stdout_bytes = limits.stdout_mib * mib;
+  out.work_quota_bytes = limits.work_quota.of(0);
+  out.sessions_per_user = limits.max_sessions_per_user;
+  return out;
+}
+
+std::vector<worker::EngineOptions> engine_options(const Config& config, const fs::path& executable, bool namespaces) {
+  std::vector<worker::EngineOptions> out;
+  for (const auto& name : engine_names()) {
+    worker::EngineOptions engine;
+    engine.name = name;
+    engine.python = resolve_python(config.python_for(name));
+    if (auto found = config.engines.find(name); found != config.engines.end()) {
+      engine.preload = found->second.preload;
+      for (auto& [key, value] : found->second.env) engine.environment.emplace_back(key, value);
+    }
+    engine.sandbox_binary = config.sandbox_binary.string();
+    engine.enter_library = config.enter_library.string();
+    engine.package_directory = package_directory(executable);
+    engine.users_directory = (config.data / "users").string();
+    engine.cache_directory = (config.data / "cache").string();
+    engine.home = (config.data / "scratch").string();
+    engine.namespaces = namespaces;
+    engine.scratch_bytes = config.limits_for(name, "").scratch.of(0);
+    if (namespaces && config.worker_uid) engine.uid = *config.worker_uid;
+    for (const auto& mount : config.mounts) {
+      bool fits = mount.engines.empty() || std::find(mount.engines.begin(), mount.engines.end(), name) != mount.engines.end();
+      if (fits) engine.mounts.push_back({mount.path.string(), mount.target.string(), mount.writable});
+    }
+    out.push_back(std::move(engine));
+  }
+  return out;
+}
+
+void read_desktop(api::Context& context, const fs::path& directory) {
+  if (directory.empty()) return;
+  auto files = http::StaticFiles::open(context.pool, directory.string());
+  if (!files) {
+    log::warning("NEST Desktop is not served: " + files.error().message);
+    return;
+  }
+  std::ifstream index(directory / "index.html");
+  std::string html((std::istreambuf_iterator<char>(index)), {});
+  if (html.empty()) return;
+  context.desktop = std::move(*files);
+  context.desktop_index = api::pages::pointed_here(html);
+}
+
+std::string join(const std::vector<std::string>& parts) {
+  std::string out;
+  for (const auto& part : parts) out += (out.empty() ? "" : ",") + part;
+  return out;
+}
+
+std::string host_of_url(const std::string& url) {
+  auto begin = url.find("://");
+  if (begin == std::string::npos) return "";
+  std::string rest = url.substr(begin + 3);
+  return rest.substr(0, rest.find_first_of(":/"));
+}
+
+struct Stopper {
+  async::Loop& loop;
+  http::Server& server;
+  session::Manager& sessions;
+  bool stopping = false;
+};
+
+Task<void> stop_all(Stopper* stopper) {
+  // Calls in flight finish within the grace; then their sessions end, and the server answers what still waits.
+  async::TaskGroup both(stopper->loop);
+  both.spawn(stopper->sessions.stop(stop_grace), "stop sessions");
+  both.spawn(stopper->server.stop(stop_grace + milliseconds(500)), "stop http");
+  bool joined = co_await both.join(stop_grace + milliseconds(1'500));
+  (void)joined;
+  stopper->loop.stop();
+}
+
+Task<void> keep_uses(async::Pool* pool, accounts::Tokens* tokens, store::Database* database) {
+  for (;;) {
+    co_await async::sleep_for(milliseconds(60'000));
+    auto uses = tokens->take_uses();
+    if (uses.empty()) continue;
+    auto write = [database, uses] { return accounts::Tokens::record_uses(*database, uses); };
+    auto written = co_await async::on_pool(*pool, std::move(write));
+    if (!written) log::warning("the last use of tokens can't be written: " + written.error().message);
+  }
+}
+
+Task<void> open_sessions(session::Manager* sessions, async::Loop* loop, bool* failed) {
+  std::string first = "nest";
+  auto opened = co_await sessions->open(first);
+  if (!opened) {
+    log::error(opened.error().message);
+    *failed = true;
+    loop->stop();
+  }
+}
+
+}  // namespace
+
+int serve(const Config& config, const Surroundings& surroundings, bool show_link) {
+  ::umask(0077);
+  for (const auto& note : config.notes) log::info(note);
+  for (const auto& warning : config.warnings) log::warning(warning);
+
+  auto token = operator_token(config);  // makes DIR too
+  if (!token) return fail(token.error());
+  if (!token->warning.empty()) log::warning(token->warning);
+  std::error_code error;
+  fs::create_directories(config.data / "users", error);
+  fs::create_directories(config.data / "scratch", error);
+  fs::create_directories(config.data / "cache", error);
+  if (error) return fail({Code::internal, "can't make " + config.data.string() + ": " + error.message(), ""});
+  auto lock = os::LockFile::acquire((config.data / "lock").string());
+  if (!lock)
+    return fail({Code::conflict, "another server uses " + config.data.string() + ": stop it, or give another --data (" + lock.error().message + ")", ""});
+
+  auto host = os::probe_host({config.sandbox_binary.string(), config.worker_uid});
+  bool namespaces = host.level != os::IsolationLevel::reduced;
+  bool reduced_allowed = config.isolation == Isolation::reduced;
+  bool exec = config.exec_allowed(namespaces);
+  std::shared_ptr<os::CgroupTree> groups;
+  std::uint64_t memory = os::total_memory_bytes();
+  if (host.level == os::IsolationLevel::full) {
+    auto tree = os::CgroupTree::open(os::cgroup_name(config.data.string()));
+    if (tree) {
+      groups = std::make_shared<os::CgroupTree>(std::move(*tree));
+      auto set = groups->set_memory_limit(config.limits.memory_all.of(memory));
+      if (!set) log::warning("the memory limit of all sessions is not set: " + set.error().message);
+    } else {
+      log::warning("no cgroups: " + tree.error().message);
+    }
+  }
+  for (const char* name : {"users", "cache"})  // what the processes below the keeper open by themselves
+    if (namespaces && config.worker_uid && ::chown((config.data / name).c_str(), *config.worker_uid, *config.worker_uid) != 0)
+      return fail({Code::internal, "can't give " + (config.data / name).string() + " to the sessions' uid", ""});
+  std::string isolation = !namespaces ? "reduced" : groups ? "full" : "no cgroup";
+  if (isolation == "no cgroup")
+    log::warning("isolation: no cgroup. Memory is watched, not enforced by the kernel; `myelin doctor` shows the repair");
+  if (isolation == "reduced")
+    log::warning("isolation: REDUCED. Sessions are not isolated from each other nor from this user's files; " +
+                 std::string(reduced_allowed ? "allowed by the configuration" : "one user only") +
+                 "; `myelin doctor` shows the repair");
+
+  auto filter = os::seccomp_program();
+  if (!filter) return fail(filter.error());
+  auto database = store::open_state(config.data);
+  if (!database) return fail(database.error());
+  auto token_database = store::Database::open(config.data / "myelin.db");  // the loop's own connection
+  if (!token_database) return fail(token_database.error());
+
+  async::Loop loop;
+  {
+    unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    async::Pool pool(loop, std::clamp(cores, 2u, 8u));
+    async::Pool database_pool(loop, 1);
+
+    session::ManagerOptions options;
+    options.engines = engine_options(config, surroundings.executable, namespaces);
+    options.limits_for = [&config, memory](const std::string& engine, const std::string& user) {
+      return session_limits(config.limits_for(engine, user), memory);
+    };
+    options.mounts_for = [&config](const std::string& engine, const std::string& user) {
+      std::vector<worker::Mount> out;
+      auto in = [](const std::vector<std::string>& list, const std::string& name) {
+        return list.empty() || std::find(list.begin(), list.end(), name) != list.end();
+      };
+      for (const auto& mount : config.mounts)
+        if (in(mount.engines, engine) && in(mount.users, user))
+          out.push_back({mount.path.string(), mount.target.string(), mount.writable});
+      return out;
+    };
+    options.seccomp_program = *filter;
+    options.users_directory = (config.data / "users").string();
+    if (namespaces) options.uid = config.worker_uid;
+    options.memory_all_bytes = config.limits.memory_all.of(memory);
+    options.modules = config.modules;
+    options.one_user_only = !namespaces && !reduced_allowed;
+    options.threads = cores;
+    session::Manager sessions(loop, pool, database_pool, *database, groups, std::move(options));
+
+    accounts::Tokens tokens(*token_database);
+    tokens.set_operator_token(token->token);
+    auto origins = http::OriginPatterns::parse(join(config.cors_origins));
+    if (!origins) return fail(origins.error());
+
+    api::Context context{.settings = {}, .loop = loop, .pool = pool,
+                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions,
+                         .origins = std::move(*origins), .desktop = std::nullopt, .desktop_index = ""};
+    context.settings.auth = config.auth == Auth::token;
+    context.settings.exec = exec;
+    context.settings.nonfinite_bare = config.nonfinite == Nonfinite::bare;
+    context.settings.json_depth = config.limits.json_depth;
+    context.settings.hosts = config.allowed_hosts;
+    context.settings.hosts.push_back(config.host);
+    if (auto name = host_of_url(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
+    context.settings.any_host = config.host == "0.0.0.0" || config.host == "::";
+    context.settings.isolation = isolation;
+    read_desktop(context, config.desktop);
+
+    api::Api api(context);
+    http::Limits limits;
+    limits.header_bytes = config.limits.header_kib * 1024;
+    limits.body_bytes = config.limits.body_mib * mib;
+    http::Server server(loop, limits, api);
+    auto address = server.listen(config.host, config.port);
+    if (!address) return fail(address.error());
+    server.serve();
+
+    bool failed = false;
+    async::TaskGroup background(loop);
+    background.spawn(open_sessions(&sessions, &loop, &failed), "open sessions");
+    if (config.auth == Auth::token) background.spawn(keep_uses(&database_pool, &tokens, &*database), "token uses");
+
+    Stopper stopper{loop, server, sessions};
+    auto on_signal = [&stopper](int) {
+      if (stopper.stopping) {
+        log::warning("a second signal: leaving at once");
+        std::_Exit(1);
+      }
+      stopper.stopping = true;
+      log::info("stopping: calls in flight may finish within " + std::to_string(stop_grace.count() / 1000) + " s");
+      async::spawn(stopper.loop, stop_all(&stopper), "stop");
+    };
+    loop.on_signal(SIGTERM, on_signal);
+    loop.on_signal(SIGINT, on_signal);
+    loop.on_signal(SIGHUP, [](int) {});
+    std::signal(SIGPIPE, SIG_IGN);
+
+    bool v6 = address->host.find(':') != std::string::npos;
+    std::string url = "http://" + (v6 ? "[" + address->host + "]" : address->host) + ":" + std::to_string(address->port);
+    log::info("isolation: " + isolation + "; scripts: " + (exec ? "on" : "off") + "; data: " + config.data.string());
+    if (token->file) log::info("the access token is in " + token->file->string());
+    std::printf("listening on %s\n", url.c_str());
+    if (show_link) {
+      if (config.auth == Auth::token) std::printf("open %s/app/#token=%s\n", url.c_str(), token->token.c_str());
+      else std::printf("open %s/app/\n", url.c_str());
+    }
+    std::fflush(stdout);
+    loop.run();
+    background.cancel();
+    if (failed) return 1;
+  }
+  log::info("stopped");
+  return 0;
+}
+
+}  // namespace myelin::cli

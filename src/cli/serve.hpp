@@ -1,0 +1,11 @@
+#pragma once
+// `myelin serve`: puts the rooms together, runs until a signal, leaves in order.
+
+#include "cli/config.hpp"
+
+namespace myelin::cli {
+
+/// Runs the server; the exit status of the process. `show_link`: also print the address with the token in its fragment.
+int serve(const Config& config, const Surroundings& surroundings, bool show_link);
+
+}  // namespace myelin::cli

@@ -1,0 +1,399 @@
+#include "session/manager.hpp"
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+
+#include "base/log.hpp"
+#include "os/process.hpp"
+#include "session/impl.hpp"
+#include "store/session_records.hpp"
+
+#include <unistd.h>
+
+namespace myelin::session {
+namespace {
+
+using async::milliseconds;
+using async::Task;
+
+constexpr std::chrono::hours cause_kept{7 * 24};
+constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
+
+std::string utc(std::chrono::system_clock::time_point at) {
+  std::time_t seconds = std::chrono::system_clock::to_time_t(at);
+  char text[32];
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+Result<std::uint64_t> bytes_below(const std::string& directory) {
+  std::uint64_t sum = 0;
+  std::error_code error;
+  auto entries = std::filesystem::recursive_directory_iterator(
+      directory, std::filesystem::directory_options::skip_permission_denied, error);
+  while (!error && entries != std::filesystem::recursive_directory_iterator()) {
+    std::error_code ignored;
+    if (!entries->is_symlink(ignored) && entries->is_regular_file(ignored)) {
+      auto size = entries->file_size(ignored);
+      if (!ignored) sum += size;
+    }
+    entries.increment(error);
+  }
+  return sum;
+}
+
+}  // namespace
+
+Manager::Impl::Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Database& d,
+                    std::shared_ptr<os::CgroupTree> g, ManagerOptions o)
+    : loop(l), pool(p), database_pool(dp), database(d), groups(std::move(g)), options(std::move(o)), tasks(l) {}
+
+Manager::Manager(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database,
+                 std::shared_ptr<os::CgroupTree> groups, ManagerOptions options)
+    : impl_(std::make_shared<Impl>(loop, pool, database_pool, database, std::move(groups), std::move(options))) {
+  std::weak_ptr<Impl> weak = impl_;
+  for (auto& engine : impl_->options.engines)
+    impl_->engines[engine.name] = std::make_unique<worker::Engine>(
+        loop, engine, impl_->options.seccomp_program, [weak](pid_t pid, int status) {
+          if (auto self = weak.lock()) self->on_exit(pid, status);
+        });
+}
+
+Manager::~Manager() {
+  for (auto& [name, engine] : impl_->engines) engine->stop();
+}
+
+Task<Result<void>> Manager::open(std::string first) {
+  auto self = impl_;
+  store::Database* database = &self->database;
+  std::string text = "the server restarted at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  auto mark = [database, text]() -> Result<void> {
+    store::SessionRecords records(*database);
+    auto lost = records.mark_all_running_as_lost(text, store::now());
+    if (!lost) return lost.take_error();
+    auto expired = records.expire(store::now() - cause_kept);
+    if (!expired) return expired.take_error();
+    return {};
+  };
+  auto marked = co_await async::on_pool(self->database_pool, std::move(mark));
+  if (!marked) co_return marked.take_error();
+  self->tasks.spawn(Impl::watch(self), "session watch");
+  if (self->engines.count(first)) {
+    self->engine_used[first] = Clock::time_point::max();  // kept
+    auto warm = [](std::shared_ptr<Impl> owner, std::string name) -> Task<void> {
+      auto ready = co_await owner->engines[name]->ready();
+      if (!ready) log::error("engine " + name + " is not available: " + ready.error().message);
+    };
+    self->tasks.spawn(warm(self, first), "engine start");
+  }
+  co_return Result<void>{};
+}
+
+Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string engine, std::string name, bool own,
+                                                          bool record) {
+  if (stopping) return Error{Code::unavailable, "the server is stopping", ""};
+  if (!engines.count(engine)) {
+    std::string known;
+    for (auto& [known_name, e] : engines) known += (known.empty() ? "" : ", ") + known_name;
+    return Error{Code::not_found, "no engine named '" + engine + "'; there are: " + known, ""};
+  }
+  if (options.one_user_only) {
+    if (only_user.empty()) only_user = user.id;
+    if (only_user != user.id)
+      return Error{Code::forbidden,
+                   "this host can't isolate users from each other (see `myelin doctor`), so only one may run sessions; "
+                   "`isolation = \"reduced\"` in the configuration allows more", ""};
+  }
+  Limits limits = options.limits_for(engine, user.name);
+  auto mine = std::count_if(live.begin(), live.end(), [&](auto& entry) { return entry.second->owner.id == user.id; });
+  if (limits.sessions_per_user && static_cast<std::size_t>(mine) >= limits.sessions_per_user)
+    return Error{Code::too_many, "you have " + std::to_string(mine) + " sessions, the most that are allowed: end one first", ""};
+  auto session = std::make_shared<Session::Impl>(*this, std::move(user), engine, std::move(name), limits, own);
+  session->record_at_start = record;
+  live[session->id] = session;
+  by_name[{session->owner.id, engine, session->name}] = session;
+  if (auto used = engine_used.find(engine); used == engine_used.end() || used->second != Clock::time_point::max())
+    engine_used[engine] = Clock::now();
+  tasks.spawn(Session::Impl::run(session), "session");
+  return session;
+}
+
+void Manager::Impl::forget(const Session::Impl& session) {
+  live.erase(session.id);
+  by_pid.erase(session.pid);
+  // An end that must be told stays under its name until it is acknowledged; one that lost nothing does not.
+  Key key{session.owner.id, session.engine, session.name};
+  auto found = by_name.find(key);
+  if (found != by_name.end() && found->second.get() == &session && (!session.recorded || (!session.record_at_start && !session.dirty)))
+    by_name.erase(found);
+}
+
+void Manager::Impl::on_exit(pid_t pid, int status) {
+  auto found = by_pid.find(pid);
+  if (found == by_pid.end()) return;
+  if (auto session = found->second.lock()) session->on_exit(status);
+}
+
+std::size_t Manager::Impl::busy() const {
+  return static_cast<std::size_t>(std::count_if(live.begin(), live.end(), [](auto& entry) {
+    return entry.second->running != nullptr || !entry.second->queue.empty();
+  }));
+}
+
+// ---- watch -------------------------------------------------------------------------------------------------------
+
+Task<void> Manager::Impl::watch(std::shared_ptr<Impl> self) {
+  for (std::uint64_t beat = 1;; ++beat) {
+    co_await async::sleep_for(milliseconds(100));
+    auto now = Clock::now();
+    auto sessions = self->live;  // a tick may end one
+    for (auto& [id, session] : sessions) session->tick(now);
+    if (beat % 5 == 0) self->relieve_memory();
+    if (beat % 10 == 0) self->end_idle(now);
+    if (beat % 100 == 0) self->tasks.spawn(check_quotas(self), "quota check");
+  }
+}
+
+void Manager::Impl::end_idle(Clock::time_point now) {
+  auto wall = std::chrono::system_clock::now();
+  std::map<std::string, int> sessions_of;
+  for (auto& [id, session] : live) {
+    ++sessions_of[session->engine];
+    if (session->own || session->state != State::idle || session->limits.idle.count() == 0 || !session->queue.empty()) continue;
+    if (wall - session->last_used >= session->limits.idle)
+      Session(session).end("idle", "the session was ended after " +
+                                       std::to_string(session->limits.idle.count() / 1000) + " s without a call");
+  }
+  for (auto& [name, used] : engine_used) {
+    if (used == Clock::time_point::max()) continue;
+    if (sessions_of[name] > 0) used = now;
+    else if (now - used > engine_idle && engines[name]->running()) {
+      log::info("engine " + name + " is idle: its zygote ends");
+      engines[name]->stop();
+    }
+  }
+}
+
+// Memory: without cgroups each session is watched here; with them only the sum of all is.
+void Manager::Impl::relieve_memory() {
+  std::uint64_t sum = 0;
+  for (auto& [id, session] : live) {
+    if (session->pid <= 0) continue;
+    std::uint64_t used = 0;
+    if (session->group) {
+      auto measured = session->group->memory_used();
+      used = measured ? *measured : 0;
+    } else {
+      used = session->resident_bytes();
+      if (session->limits.memory_bytes && used > session->limits.memory_bytes)
+        Session(session).end("memory", "the session was ended by its memory limit of " +
+                                           std::to_string(session->limits.memory_bytes >> 20) + " MiB" +
+                                           (session->running ? " during a call" : ""));
+    }
+    sum += used;
+  }
+  if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
+  // The one that has been idle longest; sessions other than a token's own kernel first.
+  std::shared_ptr<Session::Impl> victim;
+  for (auto& [id, session] : live) {
+    if (session->state != State::idle || !session->queue.empty() || session->intended_end) continue;
+    if (!victim || std::make_tuple(session->own, session->last_used) < std::make_tuple(victim->own, victim->last_used))
+      victim = session;
+  }
+  if (victim)
+    Session(victim).end("pressure", "the session was ended because memory was short: it had been idle longest");
+}
+
+Task<Result<std::uint64_t>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::string user) {
+  std::string directory = self->options.users_directory + "/" + user;
+  auto uid = self->options.uid;
+  auto work = [directory, uid]() -> Result<std::uint64_t> {
+    std::error_code error;
+    bool made = std::filesystem::create_directory(directory, error);
+    if (error) return Error{Code::insufficient_storage, "can't make the user's directory: " + error.message(), ""};
+    if (made) {
+      std::filesystem::permissions(directory, std::filesystem::perms::owner_all, error);
+      if (uid && ::chown(directory.c_str(), *uid, *uid) != 0)
+        return Error{Code::internal, "can't give the user's directory to the session's uid", ""};
+      return std::uint64_t{0};
+    }
+    return std::uint64_t{0};
+  };
+  co_return co_await async::on_pool(self->pool, std::move(work));
+}
+
+Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
+  std::map<std::string, std::vector<std::shared_ptr<Session::Impl>>> busy_of;
+  for (auto& [id, session] : self->live)
+    if (session->state == State::busy && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
+  for (auto& [user, sessions] : busy_of) {
+    std::string directory = self->options.users_directory + "/" + user;
+    auto measure = [directory] { return bytes_below(directory); };
+    auto used = co_await async::on_pool(self->pool, std::move(measure));
+    if (!used) continue;
+    for (auto& session : sessions) {
+      // One that began beyond the quota may run, so that its user can delete files, but not add to it.
+      if (session->work_bytes_at_start == 0) session->work_bytes_at_start = std::max<std::uint64_t>(*used, 1);
+      std::uint64_t allowed = session->limits.work_quota_bytes;
+      if (*used > allowed && *used > session->work_bytes_at_start + (1 << 20))
+        Session(session).end("quota", "the session was ended because ~/work holds " + std::to_string(*used >> 20) +
+                                          " MiB, over its quota of " + std::to_string(allowed >> 20) +
+                                          " MiB: delete files there");
+    }
+  }
+}
+
+// ---- interface ---------------------------------------------------------------------------------------------------
+
+Task<Result<Session>> Manager::create(User user, std::string engine, std::string name) {
+  auto self = impl_;
+  auto found = self->by_name.find({user.id, engine, name});
+  if (found != self->by_name.end() && found->second->state != State::ended)
+    co_return Error{Code::conflict, "you already have a session '" + name + "' on " + engine + ": " + found->second->id, ""};
+  auto session = self->add(std::move(user), std::move(engine), std::move(name), false, true);
+  if (!session) co_return session.take_error();
+  co_return Session(*session);
+}
+
+Task<Result<Session>> Manager::kernel(User user, std::string engine, std::string name, bool own, bool fresh) {
+  auto self = impl_;
+  Impl::Key key{user.id, engine, name};
+  std::string lost_id;
+  auto found = self->by_name.find(key);
+  if (found != self->by_name.end()) {
+    auto session = found->second;
+    if (session->state != State::ended && !session->intended_end) co_return Session(session);
+    if (!fresh) {
+      // Its end may still be on the way to the disk.
+      if (session->state == State::ended) co_return session->ended_error();
+      co_return Error{Code::gone, session->intended_end->second, ""};
+    }
+    lost_id = session->id;
+  } else {
+    store::Database* database = &self->database;
+    std::string owner = user.id;
+    auto look_up = [database, owner, name, engine] {
+      return store::SessionRecords(*database).latest_for(owner, name, engine);
+    };
+    auto record = co_await async::on_pool(self->database_pool, std::move(look_up));
+    if (!record) co_return record.take_error();
+    // Another call may have made it meanwhile.
+    found = self->by_name.find(key);
+    if (found != self->by_name.end() && found->second->state != State::ended) co_return Session(found->second);
+    if (*record && (*record)->must_be_told()) {
+      if (!fresh) {
+        std::string text = (*record)->cause ? (*record)->cause->text : "the session ended";
+        co_return Error{Code::gone, text, (*record)->tail};
+      }
+      lost_id = (*record)->id;
+    }
+  }
+  if (!lost_id.empty()) {
+    store::Database* database = &self->database;
+    auto acknowledge = [database, lost_id] {
+      return store::SessionRecords(*database).acknowledge(lost_id);
+    };
+    auto told = co_await async::on_pool(self->database_pool, std::move(acknowledge));
+    if (!told) co_return told.take_error();
+    found = self->by_name.find(key);
+    if (found != self->by_name.end()) {
+      if (found->second->state != State::ended && !found->second->intended_end) co_return Session(found->second);
+      self->by_name.erase(found);
+    }
+  }
+  auto session = self->add(std::move(user), std::move(engine), std::move(name), own, false);
+  if (!session) co_return session.take_error();
+  co_return Session(*session);
+}
+
+Task<Result<Status>> Manager::status(User user, std::string id) {
+  auto self = impl_;
+  Error unknown{Code::not_found, "no session " + id, ""};
+  auto found = self->live.find(id);
+  if (found != self->live.end()) {
+    if (!user.is_operator && found->second->owner.id != user.id) co_return unknown;
+    co_return Session(found->second).status();
+  }
+  store::Database* database = &self->database;
+  auto look_up = [database, id] { return store::SessionRecords(*database).find(id); };
+  auto record = co_await async::on_pool(self->database_pool, std::move(look_up));
+  if (!record) co_return record.take_error();
+  if (!*record || (!user.is_operator && (*record)->owner != user.id)) co_return unknown;
+  Status status;
+  status.id = (*record)->id;
+  status.owner = (*record)->owner;
+  status.name = (*record)->name;
+  status.engine = (*record)->engine;
+  status.state = State::ended;
+  status.created = (*record)->started;
+  status.last_used = (*record)->ended.value_or((*record)->started);
+  Cause cause;
+  if ((*record)->cause) {
+    cause.code = (*record)->cause->code;
+    cause.text = (*record)->cause->text;
+  }
+  cause.tail = (*record)->tail;
+  cause.at = status.last_used;
+  status.cause = cause;
+  co_return status;
+}
+
+std::optional<Session> Manager::find(const User& user, const std::string& id) const {
+  auto found = impl_->live.find(id);
+  if (found == impl_->live.end() || (!user.is_operator && found->second->owner.id != user.id)) return std::nullopt;
+  return Session(found->second);
+}
+
+std::optional<Session> Manager::find_named(const User& user, const std::string& engine, const std::string& name) const {
+  auto found = impl_->by_name.find({user.id, engine, name});
+  if (found == impl_->by_name.end() || found->second->state == State::ended || found->second->intended_end) return std::nullopt;
+  return Session(found->second);
+}
+
+std::vector<Status> Manager::list(const User& user) const {
+  std::vector<Status> out;
+  for (auto& [id, session] : impl_->live)
+    if (user.is_operator || session->owner.id == user.id) out.push_back(Session(session).status());
+  std::sort(out.begin(), out.end(), [](const Status& a, const Status& b) { return a.created < b.created; });
+  return out;
+}
+
+std::size_t Manager::count() const { return impl_->live.size(); }
+bool Manager::has_engine(const std::string& name) const { return impl_->engines.count(name) > 0; }
+
+std::vector<std::string> Manager::engine_names() const {
+  std::vector<std::string> out;
+  for (auto& [name, engine] : impl_->engines) out.push_back(name);
+  return out;
+}
+
+const worker::EngineInfo* Manager::engine_info(const std::string& name) const {
+  auto found = impl_->engines.find(name);
+  return found == impl_->engines.end() ? nullptr : found->second->info();
+}
+
+Task<Result<worker::EngineInfo>> Manager::engine_ready(std::string name) {
+  auto self = impl_;
+  auto found = self->engines.find(name);
+  if (found == self->engines.end()) co_return Error{Code::not_found, "no engine named " + name, ""};
+  co_return co_await found->second->ready();
+}
+
+Task<void> Manager::stop(milliseconds grace) {
+  auto self = impl_;
+  self->stopping = true;
+  if (self->busy() > 0) {
+    self->all_idle.reset();
+    co_await self->all_idle.wait(grace);
+  }
+  std::string text = "the server was stopped at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  auto sessions = self->live;
+  for (auto& [id, session] : sessions) Session(session).end("stopping", text);
+  for (int rounds = 0; rounds < 60 && !self->live.empty(); ++rounds) co_await async::sleep_for(milliseconds(50));
+  for (auto& [name, engine] : self->engines) engine->stop();
+}
+
+}  // namespace myelin::session

@@ -1,0 +1,505 @@
+#include "session/session.hpp"
+
+#include <boost/json.hpp>
+#include <csignal>
+#include <cstring>
+
+#include "base/ids.hpp"
+#include "base/log.hpp"
+#include "os/process.hpp"
+#include "os/stream.hpp"
+#include "session/impl.hpp"
+#include "store/session_records.hpp"
+
+#include <sys/wait.h>
+
+namespace myelin::session {
+namespace {
+
+namespace json = boost::json;
+using async::milliseconds;
+using async::Task;
+
+constexpr milliseconds hello_deadline{60'000};       // the late import of an engine included
+constexpr milliseconds exit_patience{3'000};         // between the end of the channel and the wait status
+constexpr milliseconds deadline_grace{2'000};        // between SIGINT and SIGKILL when a call's deadline has passed
+constexpr std::size_t tail_bytes = 16 * 1024;
+
+std::string describe_exit(int status) {
+  if (WIFEXITED(status)) return "exited with code " + std::to_string(WEXITSTATUS(status));
+  if (WIFSIGNALED(status)) {
+    int number = WTERMSIG(status);
+    const char* name = ::sigabbrev_np(number);
+    return std::string("was killed by signal ") + (name ? std::string("SIG") + name : std::to_string(number)) +
+           (number == SIGSEGV ? " (segmentation fault)" : number == SIGABRT ? " (abort)" : "");
+  }
+  return "ended";
+}
+
+std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+std::string seconds_text(milliseconds duration) {
+  auto ms = duration.count();
+  return ms % 1000 == 0 ? std::to_string(ms / 1000) + " s" : std::to_string(ms) + " ms";
+}
+
+std::optional<double> number(const json::object& object, std::string_view key) {
+  auto* value = object.if_contains(key);
+  if (!value || !value->is_number()) return std::nullopt;
+  return value->to_number<double>();
+}
+
+bool flag(const json::object& object, std::string_view key) {
+  auto* value = object.if_contains(key);
+  return value && value->is_bool() && value->get_bool();
+}
+
+std::optional<json::object> parse(const std::string& text) {
+  json::error_code error;
+  json::parse_options options;
+  options.max_depth = 64;
+  auto value = json::parse(text, error, {}, options);
+  if (error || !value.is_object()) return std::nullopt;
+  return std::move(value.get_object());
+}
+
+}  // namespace
+
+const char* name_of(State state) {
+  switch (state) {
+    case State::starting: return "starting";
+    case State::idle: return "idle";
+    case State::busy: return "busy";
+    case State::ended: return "ended";
+  }
+  return "ended";
+}
+
+Session::Impl::Impl(Manager::Impl& m, User user, std::string engine_name, std::string session_name, Limits l,
+                    bool own_kernel)
+    : manager(m), id(make_id("s_")), owner(std::move(user)), engine(std::move(engine_name)),
+      name(std::move(session_name)), limits(l), own(own_kernel) {}
+
+Error Session::Impl::ended_error() const {
+  if (!cause) return {Code::gone, "the session has ended", ""};
+  bool never_lived = cause->code == "failed";  // nothing was lost: a later call may try again
+  return {never_lived ? Code::unavailable : Code::gone, cause->text, cause->tail};
+}
+
+// ---- start -------------------------------------------------------------------------------------------------------
+
+Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
+  Manager::Impl& m = self->manager;
+  auto found = m.engines.find(self->engine);
+  if (found == m.engines.end()) co_return Error{Code::not_found, "no engine named " + self->engine, ""};
+
+  auto shared_manager = m.shared_from_this();
+  auto prepared = co_await Manager::Impl::prepare_work(shared_manager, self->owner.id);
+  if (!prepared) co_return prepared.take_error();
+  self->work_bytes_at_start = *prepared;
+
+  worker::SessionOptions options;
+  options.id = self->id;
+  options.user = self->owner.id;
+  if (m.options.mounts_for) options.mounts = m.options.mounts_for(self->engine, self->owner.name);
+  options.files = self->limits.files;
+  options.processes = self->limits.processes;
+  options.file_bytes = self->limits.work_quota_bytes;
+  if (!m.groups && self->limits.memory_bytes) options.data_bytes = self->limits.memory_bytes * 2;
+  auto born = co_await found->second->start(std::move(options));
+  if (!born) co_return born.take_error();
+
+  self->pid = born->pid;
+  self->init_pid = born->init_pid;
+  self->pidfd = std::move(born->pidfd);
+  self->init = std::move(born->init);
+  m.by_pid[self->pid] = self;
+  self->channel = std::make_unique<worker::Channel>(m.loop, std::move(born->channel));
+  self->output = async::FdWatch(m.loop, born->output.release());
+  m.tasks.spawn(read_output(self), "session output");
+  if (self->intended_end) co_return Error{Code::gone, self->intended_end->second, ""};
+
+  if (m.groups) {
+    os::CgroupLimits group_limits;
+    group_limits.memory_bytes = self->limits.memory_bytes;
+    group_limits.pids = self->limits.processes;
+    group_limits.cpu_weight = self->limits.cpu_weight;
+    auto tree = m.groups;
+    std::string group_name = self->id;
+    pid_t session_pid = self->pid;
+    auto make = [tree, group_name, group_limits, session_pid]() -> Result<os::CgroupGroup> {
+      auto group = tree->create(group_name);
+      if (!group) return group;
+      auto set = group->set_limits(group_limits);
+      if (!set) return set.take_error();
+      auto added = group->add(session_pid);
+      if (!added) return added.take_error();
+      return group;
+    };
+    auto made = co_await async::on_pool(m.pool, std::move(make));
+    if (!made) co_return made.take_error();
+    self->group = std::move(*made);
+  }
+
+  auto hello = co_await self->channel->receive(hello_deadline);
+  if (!hello) {
+    if (hello.error().code == Code::timeout) co_return Error{Code::unavailable, "the session did not start in time", ""};
+    co_return hello.take_error();
+  }
+  if (hello->kind == codec::FrameKind::error) co_return Error{Code::unavailable, hello->body, ""};
+  if (hello->kind != codec::FrameKind::hello) co_return Error{Code::internal, "the worker broke the protocol at its start: " + hello->body, ""};
+
+  json::object go{{"session", self->id},
+                  {"user", self->owner.name},
+                  {"threads", m.options.threads},
+                  {"modules", m.options.modules},
+                  {"stdout_bytes", self->limits.stdout_bytes},
+                  {"processes", self->limits.processes}};
+  std::string go_text = json::serialize(go), no_body;
+  auto sent = co_await self->channel->send(codec::FrameKind::go, 0, std::move(go_text), std::move(no_body));
+  if (!sent) co_return sent.take_error();
+  if (self->record_at_start) co_await record(self);
+  co_return Result<void>{};
+}
+
+Task<void> Session::Impl::record(std::shared_ptr<Impl> self) {
+  if (self->recorded) co_return;
+  self->recorded = true;
+  Manager::Impl& m = self->manager;
+  store::Database* database = &m.database;
+  auto write = [database, self]() -> Result<void> {
+    return store::SessionRecords(*database).started(self->id, self->owner.id, self->name, self->engine, store::now());
+  };
+  auto written = co_await async::on_pool(m.database_pool, std::move(write));
+  if (!written) log::error("can't record session " + self->id + ": " + written.error().message);
+}
+
+// ---- life --------------------------------------------------------------------------------------------------------
+
+Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
+  auto started = co_await start(self);
+  if (!started) {
+    auto error = started.take_error();
+    bool died = error.code == Code::worker_lost;
+    std::string code = died ? "exited" : "failed", text;
+    if (!died) text = "the session could not start: " + error.message;
+    co_await finish(self, std::move(code), std::move(text));
+    co_return;
+  }
+  if (self->state == State::starting) self->state = State::idle;
+  while (self->state != State::ended && !self->intended_end && !self->exit_status) {
+    if (self->queue.empty()) {
+      self->work.reset();
+      co_await self->work.wait();
+      continue;
+    }
+    auto job = self->queue.front();
+    self->queue.pop_front();
+    bool alive = co_await run_one(self, job);
+    if (!alive) break;
+  }
+  std::string code = "exited", text;
+  co_await finish(self, std::move(code), std::move(text));
+}
+
+Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job) {
+  self->running = job;
+  self->state = State::busy;
+  self->call_began = Clock::now();
+  self->progress.reset();
+  self->interruptible = true;
+  self->interrupt_sent = self->interrupt_wanted = self->deadline_passed = false;
+  self->kill_at.reset();
+  const std::uint64_t number_of_call = ++self->call_number;
+
+  std::string head = codec::pack_call_head(job->call.meta);
+  auto sent = co_await self->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
+  if (!sent) co_return false;
+  if (self->interrupt_wanted) self->send_interrupt();
+
+  for (;;) {
+    auto frame = co_await self->channel->receive(async::forever);
+    if (!frame) {
+      if (frame.error().message != "the worker is gone" && !self->intended_end)
+        self->intended_end = {"protocol", "the worker broke the protocol: " + frame.error().message};
+      co_return false;
+    }
+    if (frame->kind == codec::FrameKind::progress) {
+      if (auto o = parse(frame->body)) {
+        Progress p = self->progress.value_or(Progress{});
+        if (o->contains("interruptible")) p.interruptible = flag(*o, "interruptible");
+        if (auto done = number(*o, "done")) p.done = done;
+        if (auto time = number(*o, "time_ms")) p.time_ms = time;
+        if (auto of = number(*o, "of_ms")) p.of_ms = of;
+        self->progress = p;
+      }
+      continue;
+    }
+    if (frame->kind == codec::FrameKind::state) {
+      if (auto o = parse(frame->body)) {
+        if (flag(*o, "reset")) self->dirty = false;
+        if (flag(*o, "dirty")) {
+          self->dirty = true;
+          co_await record(self);
+        }
+      }
+      continue;
+    }
+    if (frame->call != number_of_call ||
+        (frame->kind != codec::FrameKind::result && frame->kind != codec::FrameKind::error)) {
+      self->intended_end = {"protocol", "the worker broke the protocol: an answer to no call"};
+      co_return false;
+    }
+    self->running.reset();
+    self->state = State::idle;
+    self->last_used = std::chrono::system_clock::now();
+    self->kill_at.reset();
+    if (frame->kind == codec::FrameKind::result) {
+      Answer answer;
+      std::uint64_t memfd_size = 0;
+      if (frame->memfd) {
+        auto size = os::sealed_size(frame->memfd.get());
+        if (!size) {
+          self->intended_end = {"protocol", "the worker broke the protocol: its memory file is not sealed"};
+          self->running = job;  // answered by finish
+          co_return false;
+        }
+        memfd_size = *size;
+        answer.memfd = std::make_shared<os::UniqueFd>(std::move(frame->memfd));
+      }
+      auto rope = codec::parse_rope(std::move(frame->body), answer.memfd != nullptr, memfd_size);
+      if (!rope) {
+        self->intended_end = {"protocol", "the worker broke the protocol: " + rope.error().message};
+        self->running = job;  // answered by finish
+        co_return false;
+      }
+      answer.rope = std::move(*rope);
+      job->finish(std::move(answer));
+    } else {
+      auto o = parse(frame->body);
+      bool interrupted = o && flag(*o, "interrupted");
+      std::string text = "the call failed";
+      if (o)
+        if (auto* t = o->if_contains("text"); t && t->is_string()) text = std::string(t->get_string());
+      if (interrupted && self->deadline_passed)
+        job->finish(Error{Code::deadline, "the call was interrupted at its deadline of " +
+                                              seconds_text(self->limits.call_deadline) + ": " + text, frame->body});
+      else
+        job->finish(Error{interrupted ? Code::interrupted : Code::call_failed, text, frame->body});
+    }
+    if (self->manager.stopping && self->manager.busy() == 0) self->manager.all_idle.set();
+    co_return true;
+  }
+}
+
+// ---- end ---------------------------------------------------------------------------------------------------------
+
+void Session::Impl::kill() {
+  if (init) (void)os::send_signal(init.get(), SIGKILL);
+  if (pidfd) (void)os::send_signal(pidfd.get(), SIGKILL);
+}
+
+std::uint64_t Session::Impl::resident_bytes() const {
+  std::vector<pid_t> roots{pid};
+  if (init_pid > 0) roots.push_back(init_pid);
+  return os::tree_use(roots).resident_bytes;
+}
+
+void Session::Impl::drain_output() {
+  char buffer[65536];
+  for (int rounds = 0; rounds < 32 && output.fd() >= 0; ++rounds) {
+    auto got = os::read_some(output.fd(), buffer, sizeof buffer);
+    if (got.state != os::Io::done || got.bytes == 0) return;
+    ring.append({buffer, got.bytes});
+  }
+}
+
+Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, std::string text) {
+  if (self->state == State::ended) co_return;
+  Manager::Impl& m = self->manager;
+  if (self->pid > 0 && !self->exit_status) {
+    // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
+    if (!self->intended_end) co_await self->exited.wait(milliseconds(500));
+    self->kill();
+    co_await self->exited.wait(exit_patience);
+  } else {
+    self->kill();
+  }
+  self->drain_output();
+
+  bool out_of_memory = false;
+  if (self->group) {
+    auto group = std::make_shared<os::CgroupGroup>(std::move(*self->group));
+    self->group.reset();
+    auto close_group = [group] {
+      bool oom = group->oom_killed();
+      (void)group->kill();
+      (void)group->remove();
+      return oom;
+    };
+    out_of_memory = co_await async::on_pool(m.pool, std::move(close_group));
+  }
+
+  Cause cause;
+  cause.at = std::chrono::system_clock::now();
+  std::string doing = self->running ? " during a call" : "";
+  if (self->intended_end) {
+    cause.code = self->intended_end->first;
+    cause.text = self->intended_end->second;
+  } else if (out_of_memory) {
+    cause.code = "memory";
+    cause.text = "the session was ended by its memory limit of " + mebibytes(self->limits.memory_bytes) + doing;
+  } else if (!text.empty()) {
+    cause.code = code;
+    cause.text = text;
+  } else if (self->exit_status) {
+    cause.code = WIFSIGNALED(*self->exit_status) ? "signal" : "exited";
+    cause.text = "the session's process " + describe_exit(*self->exit_status) + doing;
+  } else {
+    cause.code = code;
+    cause.text = "the session's process ended" + doing;
+  }
+  cause.tail = self->ring.tail(tail_bytes);
+  self->cause = cause;
+  self->state = State::ended;
+  log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
+
+  // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.
+  if (self->recorded) {
+    store::Database* database = &m.database;
+    bool pristine = !self->dirty && !self->record_at_start;
+    auto write = [database, self, cause, pristine]() -> Result<bool> {
+      store::SessionRecords records(*database);
+      auto ended = records.ended(self->id, {cause.code, cause.text}, cause.tail, store::now());
+      if (ended && pristine) return records.acknowledge(self->id);
+      return ended;
+    };
+    auto written = co_await async::on_pool(m.database_pool, std::move(write));
+    if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
+  }
+  m.forget(*self);
+  if (self->running) self->running->finish(self->ended_error());
+  self->running.reset();
+  for (auto& waiting : self->queue) waiting->finish(self->ended_error());
+  self->queue.clear();
+  if (self->channel) self->channel->close();
+  self->output.close();
+  if (m.stopping && m.busy() == 0) m.all_idle.set();
+}
+
+void Session::Impl::on_exit(int status) {
+  exit_status = status;
+  exited.set();
+  // A session that dies while nothing runs is noticed here; during a call its channel ends.
+  work.set();
+}
+
+void Session::Impl::send_interrupt() {
+  if (!channel || interrupt_sent) return;
+  if (!channel->send_now(codec::FrameKind::interrupt, call_number)) {
+    interrupt_wanted = true;  // the call itself is still being sent
+    return;
+  }
+  interrupt_sent = true;
+  if (pidfd) (void)os::send_signal(pidfd.get(), SIGINT);
+}
+
+// Deadlines and patience, looked at ten times a second.
+void Session::Impl::tick(Clock::time_point now) {
+  if (state != State::busy || intended_end) return;
+  if (limits.call_deadline.count() > 0 && !deadline_passed && now - call_began >= limits.call_deadline) {
+    deadline_passed = true;
+    send_interrupt();
+    if (!kill_at) kill_at = now + deadline_grace;
+  }
+  if (kill_at && now >= *kill_at) {
+    if (deadline_passed)
+      intended_end = {"deadline", "the session was ended: its call ran past the deadline of " +
+                                      seconds_text(limits.call_deadline) + " and did not react to an interrupt"};
+    else
+      intended_end = {"interrupt", "the session was ended: its call was to be interrupted and did not react in time"};
+    kill();
+  }
+}
+
+Task<void> Session::Impl::read_output(std::shared_ptr<Impl> self) {
+  // At most 64 KiB in 5 ms: a session that floods its output slows itself down, not the server.
+  auto buffer = std::make_unique<char[]>(65536);
+  while (self->output.fd() >= 0) {
+    bool readable = co_await self->output.readable();
+    if (!readable || self->output.fd() < 0) co_return;
+    auto got = os::read_some(self->output.fd(), buffer.get(), 65536);
+    if (got.state == os::Io::closed || got.state == os::Io::failed) co_return;
+    if (got.state == os::Io::done) self->ring.append({buffer.get(), got.bytes});
+    if (got.bytes >= 16384) co_await async::sleep_for(milliseconds(5));
+  }
+}
+
+// ---- handle ------------------------------------------------------------------------------------------------------
+
+const std::string& Session::id() const { return impl_->id; }
+const std::string& Session::owner() const { return impl_->owner.id; }
+const std::string& Session::name() const { return impl_->name; }
+const std::string& Session::engine() const { return impl_->engine; }
+State Session::state() const { return impl_->state; }
+const std::optional<Cause>& Session::cause() const { return impl_->cause; }
+std::string Session::output_tail(std::size_t bytes) const { return impl_->ring.tail(bytes); }
+
+Status Session::status() const {
+  Status s;
+  s.id = impl_->id;
+  s.owner = impl_->owner.id;
+  s.owner_name = impl_->owner.name;
+  s.name = impl_->name;
+  s.engine = impl_->engine;
+  s.state = impl_->state;
+  s.queued = impl_->queue.size();
+  if (impl_->running) {
+    s.progress = impl_->progress;
+    s.call_s = std::chrono::duration<double>(Clock::now() - impl_->call_began).count();
+  }
+  if (impl_->group) {
+    if (auto used = impl_->group->memory_used()) s.memory_bytes = *used;
+  } else if (impl_->pid > 0) {
+    s.memory_bytes = impl_->resident_bytes();
+  }
+  s.created = impl_->created;
+  s.last_used = impl_->last_used;
+  s.cause = impl_->cause;
+  return s;
+}
+
+Task<Result<Answer>> Session::call(Call call) {
+  auto self = impl_;
+  if (self->state == State::ended) co_return self->ended_error();
+  if (self->manager.stopping) co_return Error{Code::unavailable, "the server is stopping", ""};
+  if (self->queue.size() >= self->limits.queue)
+    co_return Error{Code::too_many, "the session's queue is full (" + std::to_string(self->limits.queue) +
+                                        " calls wait): try again later", ""};
+  auto job = std::make_shared<PendingCall>();
+  job->call = std::move(call);
+  self->queue.push_back(job);
+  self->last_used = std::chrono::system_clock::now();
+  self->work.set();
+  co_await job->done.wait();
+  if (!job->result) co_return Error{Code::unavailable, "the wait for the answer was given up; the call goes on", ""};
+  co_return std::move(*job->result);
+}
+
+Result<void> Session::interrupt(milliseconds grace) {
+  if (impl_->state == State::ended) return impl_->ended_error();
+  if (impl_->state != State::busy) return Error{Code::conflict, "no call is running", ""};
+  impl_->interrupt_wanted = true;
+  impl_->send_interrupt();
+  if (!impl_->kill_at) impl_->kill_at = Clock::now() + grace;
+  return {};
+}
+
+void Session::end(std::string code, std::string text) {
+  if (impl_->state == State::ended || impl_->intended_end) return;
+  impl_->intended_end = {std::move(code), std::move(text)};
+  impl_->kill();
+  impl_->work.set();
+}
+
+}  // namespace myelin::session

@@ -1,0 +1,112 @@
+#include "store/migrate.hpp"
+
+namespace myelin::store {
+
+namespace {
+
+Result<bool> exists(Database& database, std::string_view sql) {
+  bool found = false;
+  auto asked = database.query(sql, {}, [&](const Row&) { found = true; });
+  if (!asked) return asked.take_error();
+  return found;
+}
+
+/// The version of the file; an empty file is version 0.
+Result<std::int64_t> version_of(Database& database) {
+  auto versioned =
+      exists(database, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'");
+  if (!versioned) return versioned.take_error();
+  if (!*versioned) {
+    auto foreign = exists(database, "SELECT 1 FROM sqlite_master LIMIT 1");
+    if (!foreign) return foreign.take_error();
+    if (*foreign) {
+      return Error{Code::conflict,
+                   "database " + database.file().string() +
+                       " belongs to another program; move it away or choose another data directory",
+                   ""};
+    }
+    return std::int64_t{0};
+  }
+  std::int64_t version = 0;
+  auto asked = database.query("SELECT version FROM schema_version", {},
+                              [&](const Row& row) { version = row.integer(0); });
+  if (!asked) return asked.take_error();
+  return version;
+}
+
+Result<void> first(Database& database) {
+  return database.script(R"sql(
+    -- One token, one user. `user_id` stays when a revoked name gets a new token: the user keeps their files.
+    CREATE TABLE tokens (
+      name         TEXT PRIMARY KEY,
+      hash         BLOB NOT NULL UNIQUE,
+      user_id      TEXT NOT NULL UNIQUE,
+      created_ms   INTEGER NOT NULL,
+      last_used_ms INTEGER,
+      revoked_ms   INTEGER
+    ) STRICT;
+    CREATE TABLE sessions (
+      id           TEXT PRIMARY KEY,
+      owner        TEXT NOT NULL,
+      name         TEXT NOT NULL,
+      engine       TEXT NOT NULL,
+      started_ms   INTEGER NOT NULL,
+      ended_ms     INTEGER,
+      cause_code   TEXT,
+      cause_text   TEXT,
+      tail         BLOB NOT NULL DEFAULT x'',
+      acknowledged INTEGER NOT NULL DEFAULT 0,
+      CHECK ((ended_ms IS NULL) = (cause_code IS NULL))
+    ) STRICT;
+    CREATE INDEX sessions_by_name ON sessions (owner, name, engine, started_ms);
+    CREATE INDEX sessions_by_end ON sessions (ended_ms);
+  )sql");
+}
+
+}  // namespace
+
+Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
+  const auto newest = static_cast<std::int64_t>(steps.size());
+  auto found = version_of(database);
+  if (!found) return found.take_error();
+  while (*found < newest) {
+    auto done = database.transaction([&]() -> Result<void> {
+      found = version_of(database);  // another process may have been faster
+      if (!found) return found.take_error();
+      if (*found >= newest) return {};
+      if (auto made = database.script("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)");
+          !made) {
+        return made;
+      }
+      if (auto applied = steps[static_cast<std::size_t>(*found)](database); !applied) return applied;
+      if (auto cleared = database.run("DELETE FROM schema_version"); !cleared) return cleared.take_error();
+      if (auto set = database.run("INSERT INTO schema_version VALUES (?)", {*found + 1}); !set)
+        return set.take_error();
+      return {};
+    });
+    if (!done) return done;
+    if (*found < newest) *found += 1;
+  }
+  if (*found > newest) {
+    return Error{Code::conflict,
+                 "database " + database.file().string() + " was written by a newer Myelin (schema " +
+                     std::to_string(*found) + ", this one knows " + std::to_string(newest) +
+                     "): install that version, or choose another data directory",
+                 ""};
+  }
+  return {};
+}
+
+const std::vector<Migration>& migrations() {
+  static const std::vector<Migration> steps = {first};
+  return steps;
+}
+
+Result<Database> open_state(const std::filesystem::path& directory) {
+  auto database = Database::open(directory / "myelin.db");
+  if (!database) return database.take_error();
+  if (auto current = migrate(*database, migrations()); !current) return current.take_error();
+  return database;
+}
+
+}  // namespace myelin::store

@@ -1,0 +1,369 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "store/migrate.hpp"
+#include "store/session_records.hpp"
+#include "store/token_records.hpp"
+
+using namespace myelin;
+using namespace myelin::store;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string pattern = fs::temp_directory_path() / "myelin-store-XXXXXX";
+    path = ::mkdtemp(pattern.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+};
+
+Time at(int seconds) { return Time(std::chrono::seconds(seconds)); }
+
+std::int64_t number(Database& db, std::string_view sql) {
+  std::int64_t value = -1;
+  auto asked = db.query(sql, {}, [&](const Row& row) { value = row.integer(0); });
+  EXPECT_TRUE(asked.ok()) << (asked ? "" : asked.error().message);
+  return value;
+}
+
+mode_t mode_of(const fs::path& file) {
+  struct stat info {};
+  EXPECT_EQ(::stat(file.c_str(), &info), 0) << file;
+  return info.st_mode & 07777;
+}
+
+/// Runs `body` in a child process; its exit status.
+int in_child(const std::function<int()>& body) {
+  pid_t pid = ::fork();
+  if (pid == 0) ::_exit(body());
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+Migration sql(const char* text) {
+  return [text](Database& db) { return db.script(text); };
+}
+
+}  // namespace
+
+TEST(Database, FilesArePrivateWhateverTheUmask) {
+  Folder dir;
+  auto old = ::umask(0);
+  {
+    auto db = Database::open(dir.path / "a.db");
+    ASSERT_TRUE(db) << db.error().message;
+    ASSERT_TRUE(db->script("CREATE TABLE t (x)"));
+    EXPECT_EQ(mode_of(dir.path / "a.db"), 0600u);
+    EXPECT_EQ(mode_of(dir.path / "a.db-wal"), 0600u);
+    EXPECT_EQ(mode_of(dir.path / "a.db-shm"), 0600u);
+    EXPECT_EQ(number(*db, "PRAGMA synchronous"), 2);
+    EXPECT_EQ(number(*db, "PRAGMA foreign_keys"), 1);
+  }
+  ::chmod((dir.path / "a.db").c_str(), 0644);
+  ASSERT_TRUE(Database::open(dir.path / "a.db"));
+  EXPECT_EQ(mode_of(dir.path / "a.db"), 0600u);
+  ::umask(old);
+}
+
+TEST(Database, BindsAndReadsEveryType) {
+  Folder dir;
+  auto db = Database::open(dir.path / "a.db");
+  ASSERT_TRUE(db);
+  ASSERT_TRUE(db->script("CREATE TABLE t (a, b, c, d, e)"));
+  std::string bytes("\0\xff'; DROP TABLE t; --", 22);
+  auto changed = db->run("INSERT INTO t VALUES (?, ?, ?, ?, ?)",
+                         {std::int64_t{-5}, "naïve", Blob{bytes}, nullptr, at(7)});
+  ASSERT_TRUE(changed) << changed.error().message;
+  EXPECT_EQ(*changed, 1);
+  int rows = 0;
+  ASSERT_TRUE(
+      db->query("SELECT a, b, c, d, e, d FROM t WHERE b = ?", {std::string("naïve")}, [&](const Row& row) {
+        ++rows;
+        EXPECT_EQ(row.integer(0), -5);
+        EXPECT_EQ(row.text(1), "naïve");
+        EXPECT_EQ(row.text(2), bytes);
+        EXPECT_TRUE(row.is_null(3));
+        EXPECT_EQ(row.text(3), "");
+        EXPECT_EQ(row.time(4), at(7));
+        EXPECT_FALSE(row.optional_time(5));
+        EXPECT_EQ(number(*db, "SELECT count(*) FROM t"), 1);  // another statement meanwhile
+      }));
+  EXPECT_EQ(rows, 1);
+  EXPECT_THROW((void)db->run("INSERT INTO t (a) VALUES (?)", {}), std::logic_error);
+  EXPECT_FALSE(db->run("INSERT INTO nowhere VALUES (1)"));
+}
+
+TEST(Database, TransactionsRollBackOnErrorAndOnException) {
+  Folder dir;
+  auto db = Database::open(dir.path / "a.db");
+  ASSERT_TRUE(db);
+  ASSERT_TRUE(db->script("CREATE TABLE t (x UNIQUE)"));
+  auto failed = db->transaction([&]() -> Result<void> {
+    EXPECT_TRUE(db->run("INSERT INTO t VALUES (1)"));
+    auto twice = db->run("INSERT INTO t VALUES (1)");
+    EXPECT_FALSE(twice);
+    return twice.take_error();
+  });
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::conflict);
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM t"), 0);
+  EXPECT_THROW((void)db->transaction([&]() -> Result<void> {
+    EXPECT_TRUE(db->run("INSERT INTO t VALUES (1)"));
+    throw std::runtime_error("bug");
+  }),
+               std::runtime_error);
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM t"), 0);
+  ASSERT_TRUE(db->transaction([&]() -> Result<void> {
+    EXPECT_TRUE(db->run("INSERT INTO t VALUES (1)"));
+    return {};
+  }));
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM t"), 1);
+}
+
+TEST(Database, SaysWhatIsWrongWithAFile) {
+  Folder dir;
+  auto nowhere = Database::open(dir.path / "no" / "a.db");
+  ASSERT_FALSE(nowhere);
+  EXPECT_EQ(nowhere.error().code, Code::unavailable);
+  std::ofstream(dir.path / "b.db") << std::string(5000, 'x');
+  auto garbage = Database::open(dir.path / "b.db");
+  ASSERT_FALSE(garbage);
+  EXPECT_NE(garbage.error().message.find("not a database"), std::string::npos) << garbage.error().message;
+}
+
+TEST(Database, DataVersionTellsOfOtherProcesses) {
+  Folder dir;
+  auto db = Database::open(dir.path / "a.db");
+  ASSERT_TRUE(db);
+  ASSERT_TRUE(db->script("CREATE TABLE t (x)"));
+  auto before = *db->data_version();
+  ASSERT_TRUE(db->run("INSERT INTO t VALUES (1)"));
+  EXPECT_EQ(*db->data_version(), before);  // one's own writes do not count
+  ASSERT_EQ(in_child([&] {
+              auto other = Database::open(dir.path / "a.db");
+              return other && other->run("INSERT INTO t VALUES (2)") ? 0 : 1;
+            }),
+            0);
+  EXPECT_NE(*db->data_version(), before);
+}
+
+TEST(Migrate, StepsRunOnceInOrder) {
+  Folder dir;
+  auto db = Database::open(dir.path / "a.db");
+  ASSERT_TRUE(db);
+  std::vector<Migration> steps = {sql("CREATE TABLE a (x); INSERT INTO a VALUES (1)")};
+  ASSERT_TRUE(migrate(*db, steps));
+  ASSERT_TRUE(migrate(*db, steps));
+  steps.push_back(sql("ALTER TABLE a ADD COLUMN y DEFAULT 3"));
+  steps.push_back(sql("UPDATE a SET x = x + y"));
+  ASSERT_TRUE(migrate(*db, steps));
+  ASSERT_TRUE(migrate(*db, steps));
+  EXPECT_EQ(number(*db, "SELECT x FROM a"), 4);
+  EXPECT_EQ(number(*db, "SELECT version FROM schema_version"), 3);
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM schema_version"), 1);
+}
+
+TEST(Migrate, SurvivesBeingKilledInTheMiddle) {
+  Folder dir;
+  auto file = dir.path / "a.db";
+  const char* create = "CREATE TABLE a (x); INSERT INTO a VALUES (1)";
+  const char* half = "CREATE TABLE b (x); UPDATE a SET x = 2";
+  int status = in_child([&] {
+    auto db = Database::open(file);
+    std::vector<Migration> steps = {sql(create), [&](Database& d) -> Result<void> {
+                                      if (!d.script(half)) ::_exit(1);
+                                      ::_exit(42);
+                                    }};
+    (void)migrate(*db, steps).ok();
+    return 2;
+  });
+  ASSERT_EQ(status, 42);
+  auto db = Database::open(file);
+  ASSERT_TRUE(db);
+  EXPECT_EQ(number(*db, "SELECT version FROM schema_version"), 1);
+  EXPECT_EQ(number(*db, "SELECT x FROM a"), 1);
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'"), 0);
+  ASSERT_TRUE(migrate(*db, {sql(create), sql(half)}));
+  EXPECT_EQ(number(*db, "SELECT x FROM a"), 2);
+}
+
+TEST(Migrate, AFailingStepLeavesTheVersionBefore) {
+  Folder dir;
+  auto db = Database::open(dir.path / "a.db");
+  ASSERT_TRUE(db);
+  EXPECT_FALSE(migrate(*db, {sql("CREATE TABLE a (x)"), sql("CREATE TABLE b (x); nonsense")}));
+  EXPECT_EQ(number(*db, "SELECT version FROM schema_version"), 1);
+  EXPECT_EQ(number(*db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'"), 0);
+}
+
+TEST(Migrate, ProcessesThatStartTogetherDoEachStepOnce) {
+  Folder dir;
+  auto file = dir.path / "a.db";
+  std::vector<Migration> steps = {sql("CREATE TABLE a (x); INSERT INTO a VALUES (0)"), [](Database& d) {
+                                    ::usleep(30'000);
+                                    return d.script("UPDATE a SET x = x + 1");
+                                  }};
+  std::vector<pid_t> children;
+  for (int i = 0; i < 6; ++i) {
+    pid_t pid = ::fork();
+    if (pid == 0) {
+      auto db = Database::open(file);
+      ::_exit(db && migrate(*db, steps) ? 0 : 1);
+    }
+    children.push_back(pid);
+  }
+  for (pid_t pid : children) {
+    int status = -1;
+    ::waitpid(pid, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  auto db = Database::open(file);
+  ASSERT_TRUE(db);
+  EXPECT_EQ(number(*db, "SELECT x FROM a"), 1);
+}
+
+TEST(Migrate, RefusesANewerFileAndAForeignOne) {
+  Folder dir;
+  {
+    auto db = Database::open(dir.path / "myelin.db");
+    ASSERT_TRUE(db);
+    auto steps = migrations();
+    steps.push_back(sql("CREATE TABLE future (x)"));
+    ASSERT_TRUE(migrate(*db, steps));
+  }
+  auto newer = open_state(dir.path);
+  ASSERT_FALSE(newer);
+  EXPECT_EQ(newer.error().code, Code::conflict);
+  EXPECT_NE(newer.error().message.find("newer Myelin (schema 2, this one knows 1)"), std::string::npos)
+      << newer.error().message;
+  auto foreign = Database::open(dir.path / "other.db");
+  ASSERT_TRUE(foreign);
+  ASSERT_TRUE(foreign->script("CREATE TABLE holiday_photos (x)"));
+  auto refused = migrate(*foreign, migrations());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("another program"), std::string::npos);
+  EXPECT_EQ(number(*foreign, "SELECT count(*) FROM sqlite_master"), 1);
+}
+
+TEST(SessionRecords, KeepTheCauseUntilItWasTold) {
+  Folder dir;
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db) << db.error().message;
+  SessionRecords records(*db);
+  EXPECT_FALSE(*records.latest_for("u_1", "", "nest"));
+  ASSERT_TRUE(records.started("s_1", "u_1", "", "nest", at(10)));
+  auto twice = records.started("s_1", "u_1", "", "nest", at(10));
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().code, Code::conflict);
+
+  auto running = *records.latest_for("u_1", "", "nest");
+  ASSERT_TRUE(running);
+  EXPECT_FALSE(running->ended);
+  EXPECT_FALSE(running->must_be_told());
+
+  std::string tail("last words \xff\0!", 14);
+  EXPECT_TRUE(*records.ended("s_1", {"signal", "killed by signal 11"}, tail, at(20)));
+  EXPECT_FALSE(*records.ended("s_1", {"deleted", "too late"}, "", at(21)));  // the first cause stays
+  EXPECT_FALSE(*records.ended("s_unknown", {"deleted", ""}, "", at(21)));
+  auto ended = *records.find("s_1");
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->owner, "u_1");
+  EXPECT_EQ(ended->started, at(10));
+  EXPECT_EQ(ended->ended, at(20));
+  EXPECT_EQ(ended->cause->code, "signal");
+  EXPECT_EQ(ended->cause->text, "killed by signal 11");
+  EXPECT_EQ(ended->tail, tail);
+  EXPECT_TRUE(ended->must_be_told());
+
+  EXPECT_TRUE(*records.acknowledge("s_1"));
+  EXPECT_FALSE(*records.acknowledge("s_1"));
+  EXPECT_FALSE((*records.latest_for("u_1", "", "nest"))->must_be_told());
+}
+
+TEST(SessionRecords, NamesOwnersAndEnginesAreApart) {
+  Folder dir;
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db);
+  SessionRecords records(*db);
+  ASSERT_TRUE(records.started("s_1", "u_1", "", "nest", at(1)));
+  ASSERT_TRUE(records.started("s_2", "u_2", "", "nest", at(1)));
+  ASSERT_TRUE(records.started("s_3", "u_1", "b", "nest", at(1)));
+  ASSERT_TRUE(records.started("s_4", "u_1", "", "neuron", at(1)));
+  ASSERT_TRUE(
+      records.started("s_5", "u_1", "", "nest", at(1)));  // same instant: the later row is the younger
+  for (const char* id : {"s_1", "s_2", "s_3", "s_4"})
+    ASSERT_TRUE(*records.ended(id, {"exit", "x"}, "", at(2)));
+  EXPECT_EQ((*records.latest_for("u_1", "", "nest"))->id, "s_5");
+  EXPECT_TRUE(*records.acknowledge("s_5"));  // runs on; s_1, older, is done with
+  EXPECT_FALSE((*records.find("s_1"))->must_be_told());
+  EXPECT_TRUE((*records.find("s_2"))->must_be_told());
+  EXPECT_TRUE((*records.find("s_3"))->must_be_told());
+  EXPECT_TRUE((*records.find("s_4"))->must_be_told());
+  ASSERT_TRUE(*records.ended("s_5", {"exit", "x"}, "", at(3)));
+  EXPECT_TRUE((*records.find("s_5"))->must_be_told());
+}
+
+TEST(SessionRecords, ARestartMarksWhatRanAndAWeekForgets) {
+  Folder dir;
+  {
+    auto db = open_state(dir.path);
+    ASSERT_TRUE(db);
+    SessionRecords records(*db);
+    ASSERT_TRUE(records.started("s_b", "u_1", "b", "nest", at(2)));
+    ASSERT_TRUE(records.started("s_a", "u_1", "a", "nest", at(1)));
+    ASSERT_TRUE(records.started("s_c", "u_1", "c", "nest", at(3)));
+    ASSERT_TRUE(*records.ended("s_c", {"exit", "exit code 3"}, "", at(4)));
+  }
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db);
+  SessionRecords records(*db);
+  auto lost = records.mark_all_running_as_lost("server restarted at noon", at(100));
+  ASSERT_TRUE(lost);
+  ASSERT_EQ(lost->size(), 2u);
+  EXPECT_EQ((*lost)[0].id, "s_a");
+  EXPECT_EQ((*lost)[1].id, "s_b");
+  EXPECT_EQ((*lost)[0].cause->text, "server restarted at noon");
+  EXPECT_EQ((*records.find("s_a"))->cause->code, "server_restarted");
+  EXPECT_EQ((*records.find("s_c"))->cause->code, "exit");
+  EXPECT_TRUE(records.mark_all_running_as_lost("again", at(200))->empty());
+
+  ASSERT_TRUE(records.started("s_d", "u_1", "d", "nest", at(5)));
+  EXPECT_EQ(*records.expire(at(100)), 1);  // s_c; s_d runs
+  EXPECT_FALSE(*records.find("s_c"));
+  EXPECT_TRUE(*records.find("s_d"));
+  EXPECT_EQ(*records.expire(at(101)), 2);
+}
+
+TEST(TokenRecords, AddRevokeAndAddAgainKeepTheUser) {
+  Folder dir;
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db);
+  TokenRecords records(*db);
+  std::string hash("\0\x01hash", 6);
+  EXPECT_EQ(*records.add("anna", hash, "u_1", at(1)), "u_1");
+  auto twice = records.add("anna", "other", "u_2", at(2));
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().code, Code::conflict);
+  EXPECT_EQ(records.list(true)->at(0).hash, hash);
+  ASSERT_TRUE(records.used("u_1", at(5)));
+  ASSERT_TRUE(records.used("u_1", at(4)));
+  EXPECT_EQ(records.list(true)->at(0).last_used, at(5));
+  ASSERT_TRUE(records.revoke("anna", at(6)));
+  EXPECT_EQ(records.revoke("anna", at(7)).error().code, Code::not_found);
+  EXPECT_EQ(records.revoke("nobody", at(7)).error().code, Code::not_found);
+  EXPECT_TRUE(records.list(true)->empty());
+  EXPECT_EQ(records.list(false)->at(0).revoked, at(6));
+  EXPECT_EQ(*records.add("anna", "third", "u_3", at(8)), "u_1");
+  EXPECT_EQ(records.list(true)->at(0).hash, "third");
+  EXPECT_FALSE(records.list(true)->at(0).last_used);
+}
