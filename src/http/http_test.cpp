@@ -277,8 +277,8 @@ class HttpTest : public ::testing::Test {
     loop.reset();
   }
   template <class F>
-  auto on_loop(F f) {
-    std::packaged_task<decltype(f())()> task(std::move(f));
+  std::invoke_result_t<F> on_loop(F f) {
+    std::packaged_task<std::invoke_result_t<F>()> task(std::move(f));
     auto result = task.get_future();
     loop->post([&task] { task(); });
     return result.get();
@@ -551,7 +551,7 @@ TEST_F(HttpTest, Streams) {
   EXPECT_EQ(answer.body, "aaaaabbbbbccccc");
   answer = client.ask(get("/stream-fail-first"));  // nothing has left yet: a proper answer
   EXPECT_TRUE(answer.complete);
-  EXPECT_GE(answer.status, 500);
+  EXPECT_EQ(answer.status, 410);
   EXPECT_EQ(client.ask(get("/now")).status, 200);
 }
 
@@ -585,8 +585,7 @@ TEST_F(HttpTest, SlowReadersAreClosed) {
   start(limits);
   Client client(port, 4096);
   client.send(get("/large") + get("/large"));
-  EXPECT_TRUE(eventually([&] { return metrics().open == 0; }));
-  EXPECT_EQ(metrics().timeouts, 1u);
+  EXPECT_TRUE(eventually([&] { return metrics().timeouts == 1; }));
   // One that reads slowly but steadily is served.
   Client steady(port, 65536);
   steady.send(get("/large"));

@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -203,8 +205,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
       }
       case Phase::writing:
         if (age > limits.write_timeout) {
-          ++server_->metrics.timeouts;
-          abort();
+          const auto window = std::chrono::duration_cast<milliseconds>(age).count();
+          const auto taken = taken_by_peer();
+          if (taken < taken_before_ + limits.write_rate * static_cast<std::uint64_t>(window) / 1000 + 1) {
+            ++server_->metrics.timeouts;
+            return abort();
+          }
+          taken_before_ = taken;
+          since_ = now;
         }
         break;
       case Phase::lingering:
@@ -265,6 +273,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (phase_ == Phase::closed) return;
     phase_ = phase;
     since_ = Clock::now();
+  }
+
+  /// Bytes that the peer has acknowledged. Not what the kernel took: its buffer reports room only once a third is free,
+  /// which takes a slow but honest reader longer than any sensible timeout.
+  [[nodiscard]] std::uint64_t taken_by_peer() {
+    int queued = 0;
+    if (::ioctl(socket_.native_handle(), SIOCOUTQ, &queued) != 0) queued = 0;
+    return written_ - std::min<std::uint64_t>(written_, static_cast<std::uint64_t>(std::max(queued, 0)));
+  }
+
+  void count_written(std::size_t n) {
+    written_ += n;
+    server_->metrics.bytes_out += n;
   }
 
   /// Stops the pending read; who waits for it answers 408.
@@ -380,7 +401,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     out_.clear();
     append_head(out_, response, false, true);
     error_code ec;
-    server_->metrics.bytes_out += socket_.write_some(asio::buffer(out_), ec);  // fits any socket's fresh buffer
+    count_written(socket_.write_some(asio::buffer(out_), ec));  // fits any socket's fresh buffer
     linger();
   }
 
@@ -479,7 +500,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const std::array<asio::const_buffer, 2> buffers{asio::buffer(out_), asio::buffer(large_body_)};
     error_code ec;
     const auto n = large_body_.empty() ? socket_.write_some(asio::buffer(out_), ec) : socket_.write_some(buffers, ec);
-    server_->metrics.bytes_out += n;
+    count_written(n);
     if (ec && ec != asio::error::would_block) {
       close();
       return false;
@@ -512,6 +533,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
       }
     };
     advance(done);
+    bool blocked = false;  // the write's window starts once, whatever trickles meanwhile
+    auto window_start = Clock::time_point();
     while (left[0].size() + left[1].size() + left[2].size() > 0) {
       if (self->phase_ == Phase::closed) co_return false;
       const std::array<asio::const_buffer, 3> buffers{asio::buffer(left[0]), asio::buffer(left[1]),
@@ -520,11 +543,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
       auto n = self->socket_.write_some(buffers, ec);
       if (ec == asio::error::would_block) {
         self->set_phase(Phase::writing);
+        if (blocked) self->since_ = window_start;
+        else self->taken_before_ = self->taken_by_peer();
+        blocked = true;
         auto token = asio::redirect_error(asio::use_awaitable, ec);
         n = co_await self->socket_.async_write_some(buffers, token);
+        window_start = self->since_;
         self->set_phase(Phase::handling);
       }
-      self->server_->metrics.bytes_out += n;
+      self->count_written(n);
       if (ec) co_return false;
       advance(n);
     }
@@ -663,9 +690,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
       self->begin_ += used;
       server.metrics.buffered += body.size() - active->held;
       active->held = body.size();
-      if (done) co_return Refusal{};
       if (server.metrics.buffered > server.limits.buffered_bytes)
         co_return Refusal{503, "too many request bodies at once; try again"};
+      if (done) co_return Refusal{};
 
       self->begin_ = self->end_ = 0;
       char* to = nullptr;
@@ -794,8 +821,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Socket socket_;
   std::string address_;
   Phase phase_ = Phase::head;
-  Clock::time_point since_;  // start of the phase; in `body` of the window, in `writing` of the last progress
-  std::uint64_t window_bytes_ = 0;
+  Clock::time_point since_;  // start of the phase; in `body` of the window, in `writing` too
+  std::uint64_t window_bytes_ = 0;              // of a body in this window
+  std::uint64_t written_ = 0, taken_before_ = 0;
 
   std::string in_;  // unread input is [begin_, end_)
   std::size_t begin_ = 0, end_ = 0;

@@ -42,7 +42,8 @@ struct Limits {
   milliseconds idle_timeout{60'000};               // keep-alive, between requests → closed
   milliseconds body_window{10'000};                // in each window a body must bring body_rate bytes/s → 408
   std::uint64_t body_rate = 1024;
-  milliseconds write_timeout{30'000};              // a write that makes no progress → closed
+  milliseconds write_timeout{30'000};              // in each such window the peer must take write_rate bytes/s → closed
+  std::uint64_t write_rate = 1024;
   milliseconds linger{2'000};                      // after a refusal: how long to drain what the peer still sends
   milliseconds sweep{250};                         // how often the deadlines are looked at
 };

@@ -63,7 +63,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
   std::optional<Clock::time_point> kill_at;
 
-  bool dirty = false, recorded = false;
+  bool dirty = false, recorded = false, running_reads = false;
   std::uint64_t work_bytes_at_start = 0;
 
   static async::Task<void> run(std::shared_ptr<Impl> self);

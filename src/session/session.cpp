@@ -212,6 +212,9 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   self->kill_at.reset();
   const std::uint64_t number_of_call = ++self->call_number;
 
+  // Written down before anything can be lost: also a server that dies during this call must tell of it later.
+  if (!job->call.reads) co_await record(self);
+  self->running_reads = job->call.reads;
   std::string head = codec::pack_call_head(job->call.meta);
   auto sent = co_await self->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
   if (!sent) co_return false;
@@ -359,6 +362,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     cause.code = code;
     cause.text = "the session's process ended" + doing;
   }
+  if (self->running && !self->running_reads) self->dirty = true;
   cause.tail = self->ring.tail(tail_bytes);
   self->cause = cause;
   self->state = State::ended;

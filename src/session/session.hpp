@@ -35,6 +35,7 @@ enum class State { starting, idle, busy, ended };
 struct Call {
   std::string meta;  // JSON
   std::string body;  // the request's body, raw
+  bool reads = false;  // it changes nothing in the session: an end of the session during it loses nothing
 };
 
 /// A result: the rope, and the memory file that holds its large data.

@@ -264,12 +264,11 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
   void on_zygote_message(const json::object& message) {
     if (auto* ready = message.if_contains("ready"); ready && ready->is_object()) {
       const auto& o = ready->get_object();
-      info.versions.clear();
       if (auto* versions = o.if_contains("versions"); versions && versions->is_object())
         for (const auto& [key, version] : versions->get_object())
           if (version.is_string()) info.versions[std::string(key)] = std::string(version.get_string());
       auto own = info.versions.find(options.name);
-      info.version = own == info.versions.end() ? "" : own->second;
+      if (own != info.versions.end()) info.version = own->second;  // one that imports late does not know it
       if (auto* ms = o.if_contains("import_ms"); ms && ms->is_number()) info.import_ms = ms->to_number<double>();
       if (auto* flag = o.if_contains("interruptible"); flag && flag->is_bool()) info.interruptible = flag->get_bool();
       zygote_ready = known = true;

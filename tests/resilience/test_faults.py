@@ -155,7 +155,7 @@ def session_of(client):
     """The native id of the kernel behind a face."""
     name = client.prefix[3:]
     listed = Client_(client).get("/v1/sessions").json()["sessions"]
-    return next(s["id"] for s in listed if s["name"] == name)
+    return next((s["id"] for s in listed if s["name"] == name), None)
 
 
 def Client_(client):
@@ -169,7 +169,9 @@ def interrupt_kernel(client):
 
 
 def status_of(client):
-    return Client_(client).get("/v1/sessions/" + session_of(client)).json()
+    """The status of the kernel behind a face; one that is not there yet has a state of its own."""
+    identity = session_of(client)
+    return Client_(client).get("/v1/sessions/" + identity).json() if identity else {"state": "none"}
 
 
 def test_infinite_loop_in_python(victim, others):
@@ -319,6 +321,8 @@ def _ignore(function, *arguments):
 def test_zygote_killed(make_server):
     server = make_server()
     others = Bystanders(server)
+    if server.client().get("/v1/health").json()["isolation"] == "reduced":
+        pytest.skip("without namespaces zygotes can't be told from their sessions")
     zygotes = [pid for pid in descendants(server.process.pid) if _is_zygote(pid)]
     if not zygotes:
         # They are told apart by their command line; a server that runs none here has only cold starts to lose.
@@ -336,8 +340,10 @@ def test_zygote_killed(make_server):
 
 
 def _is_zygote(pid):
+    """Sessions are clones and share the command line, but live in a process namespace of their own."""
     try:
-        return b"zygote" in pathlib.Path("/proc/%d/cmdline" % pid).read_bytes() + pathlib.Path("/proc/%d/comm" % pid).read_bytes()
+        return (b"zygote" in pathlib.Path("/proc/%d/cmdline" % pid).read_bytes()
+                and os.readlink("/proc/%d/ns/pid" % pid) == os.readlink("/proc/self/ns/pid"))
     except OSError:
         return False
 

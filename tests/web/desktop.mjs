@@ -26,9 +26,12 @@ async function simulate(name) {
   if (!page.url().includes('#/nest')) await page.goto(`${base}/desktop/#/nest`);
   const entry = page.getByText(name, { exact: true }).first();
   await entry.waitFor({ state: 'visible', timeout: 60_000 });
+  // The page goes on loading its models one by one after it shows the projects, and errs on a project opened before.
+  await page.waitForLoadState('networkidle', { timeout: 60_000 });
   await entry.click();
   const button = page.getByRole('button', { name: /simulate/i }).first();
   await button.waitFor({ state: 'visible', timeout: 60_000 });
+  await page.waitForLoadState('networkidle', { timeout: 60_000 });
   const [response] = await Promise.all([
     page.waitForResponse((r) => r.url().endsWith('/exec') && r.request().method() === 'POST', { timeout: 120_000 }),
     button.click(),

@@ -73,6 +73,8 @@ class Session:
         if threads:
             for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
                 os.environ[name] = str(int(threads))
+            if self.engine.name == "nest":  # has threads of its own, and complains about this one at each start
+                del os.environ["OMP_NUM_THREADS"]
         self.tee = Tee(1, int(options.get("stdout_rate") or RATE_BYTES))
         self.stdout = Capture(self.tee, int(options.get("stdout_bytes") or KEEP_BYTES))
         sys.stdout = sys.__stdout__ = self.stdout

@@ -36,6 +36,15 @@ class Join(ctypes.Structure):
     ]
 
 
+def set_name(name):
+    """What `ps` and `top` show."""
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name[:15])
+    except OSError:
+        pass
+
+
 def load_library(path):
     """The library that enters the sandbox. PyDLL: the GIL is kept, so that fork and join stay one thread's business."""
     library = ctypes.PyDLL(path)
@@ -74,10 +83,10 @@ class Zygote:
             return 0
         try:
             self._hello(message, fds)
+            set_name(f"{self.engine_name}-zygote")
             started = time.monotonic()
-            self.engine = engines.load(self.engine_name)
-            for name in self.preload:
-                __import__(name)
+            if not message["hello"].get("late"):
+                self.engine = self.load()
             import_ms = (time.monotonic() - started) * 1000
             gc.collect()
             gc.freeze()
@@ -92,10 +101,10 @@ class Zygote:
                 "ready": {
                     "engine": self.engine_name,
                     "pid": os.getpid(),
-                    "versions": self.engine.versions(),
+                    "versions": self.engine.versions() if self.engine else {},
                     "threads": thread_count(),
                     "import_ms": round(import_ms, 1),
-                    "interruptible": self.engine.interruptible,
+                    "interruptible": self.engine.interruptible if self.engine else True,
                 }
             }
         )
@@ -117,6 +126,13 @@ class Zygote:
                     return 0
                 if not self._handle(message, fds):
                     return 1
+
+    def load(self):
+        """The engine, imported here: in the zygote, or in each session where an import starts threads (late)."""
+        engine = engines.load(self.engine_name)
+        for name in self.preload:
+            __import__(name)
+        return engine
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -279,7 +295,8 @@ class Zygote:
             except OSError:  # closed already, so fd 3 is the channel by now
                 os.write(3, data)
             return 72
-        return session.main(self.engine, spawn, namespaces)
+        set_name(f"{self.engine_name}-session")
+        return session.main(self.engine or self.load(), spawn, namespaces)
 
 
 def reduced_join(options, step):

@@ -91,6 +91,14 @@ std::string source_of(const http::Request& request) {
   return http::query_value(request.query, "source").value_or("");
 }
 
+// Calls that leave a kernel as it was. Not complete, and need not be: the others count as changes.
+bool only_reads(std::string_view name) {
+  for (const char* known : {"GetKernelStatus", "GetDefaults", "GetStatus", "GetNodes", "GetConnections", "GetPosition",
+                            "ConnectionRules", "node_models", "synapse_models", "network_size", "resolution"})
+    if (name == known) return true;
+  return false;
+}
+
 std::string meta_of(const Route& route, const http::Request& request, const Wanted& wanted) {
   std::string meta = "{\"method\":";
   meta += route.kind == Route::Kind::exec ? "\"exec\"" : route.kind == Route::Kind::list ? "\"list\"" : "\"api\"";
@@ -215,7 +223,8 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
     session = co_await context.sessions.kernel(user, engine, route.kernel, own, true);
   if (!session) co_return call_error(session.error());
 
-  session::Call call{meta_of(route, request, wanted), std::move(request.body)};
+  bool reads = route.kind == Route::Kind::list || (route.kind == Route::Kind::call && only_reads(route.name));
+  session::Call call{meta_of(route, request, wanted), std::move(request.body), reads};
   auto answer = co_await session->call(std::move(call));
   if (!answer) co_return call_error(answer.error());
   co_return respond(context, std::move(*answer), wanted, true);

@@ -114,7 +114,7 @@ Task<http::Response> execute(Context& context, session::User user, std::string i
   std::string meta = "{\"method\":\"exec\",\"envelope\":\"v1\",\"content_type\":\"application/json\",\"nonfinite\":\"";
   meta += wanted.nonfinite();
   meta += "\"}";
-  session::Call call{std::move(meta), std::move(request.body)};
+  session::Call call{std::move(meta), std::move(request.body), false};
   auto answer = co_await session->call(std::move(call));
   if (!answer) co_return call_problem(answer.error());
   co_return respond(context, std::move(*answer), wanted, true);
