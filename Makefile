@@ -7,7 +7,7 @@ help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p; s/^\([a-z-]*\):  *## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 22
 
 run: build venv  ## install what is missing, build, serve on 127.0.0.1:52425 with the data in ./.myelin
-	@exec build/myelin serve --data ./.myelin $(ARGS)
+	@exec build/myelin serve --data ./.myelin --show-link $(ARGS)
 
 build: deps      ## build/myelin
 	@scripts/step build scripts/build release

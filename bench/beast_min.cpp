@@ -1,4 +1,5 @@
-// The peer of bench/http.sh: the smallest coroutine server that Boost.Beast allows, with no limit but a timeout.
+// The peer of bench/http.sh: the smallest coroutine server that Boost.Beast allows, with no limit but a
+// timeout.
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>

@@ -1,4 +1,5 @@
-// The server at its fastest, for bench/http.sh: GET / answers what NEST Server does, GET /slow the same by coroutine.
+// The server at its fastest, for bench/http.sh: GET / answers what NEST Server does, GET /slow the same by
+// coroutine.
 #include <cstdlib>
 #include <iostream>
 
@@ -40,7 +41,8 @@ int main(int argc, char** argv) {
   async::Loop loop;
   Demo demo;
   http::Server server(loop, {}, demo);
-  const auto address = server.listen("127.0.0.1", static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0));
+  const auto address =
+      server.listen("127.0.0.1", static_cast<std::uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0));
   if (!address) {
     std::cerr << address.error().message << "\n";
     return 1;

@@ -277,8 +277,10 @@ TEST(Async, SignalsAndPosts) {
   Loop loop;
   int seen = 0;
   loop.on_signal(SIGUSR1, [&](int) {
-    if (++seen == 2) loop.stop();
-    else std::raise(SIGUSR1);
+    if (++seen == 2)
+      loop.stop();
+    else
+      std::raise(SIGUSR1);
   });
   std::thread other([&] { loop.post([] { std::raise(SIGUSR1); }); });
   loop.run();

@@ -18,8 +18,8 @@ struct FdWatch::State : std::enable_shared_from_this<FdWatch::State> {
   using Descriptor = asio::posix::basic_stream_descriptor<asio::io_context::executor_type>;
   using Timer = asio::basic_waitable_timer<Clock, asio::wait_traits<Clock>, asio::io_context::executor_type>;
 
-  /// One direction. Its timer is armed lazily and left alone while a later deadline comes in, so that a wait with a
-  /// timeout costs no timer operation in a busy stream.
+  /// One direction. Its timer is armed lazily and left alone while a later deadline comes in, so that a wait
+  /// with a timeout costs no timer operation in a busy stream.
   struct Side {
     explicit Side(asio::io_context& context) : timer(context) {}
     Timer timer;

@@ -115,8 +115,8 @@ struct TaskGroup::State {
   explicit State(asio::io_context& c) : context(c) { idle.set(); }
   asio::io_context& context;
   std::list<std::shared_ptr<Entry>> running;
-  // A task's cancellation signal must outlive the unwinding of its coroutine thread, which goes on after its completion
-  // handler (Asio issue 1332): entries that ended are kept until the next spawn.
+  // A task's cancellation signal must outlive the unwinding of its coroutine thread, which goes on after its
+  // completion handler (Asio issue 1332): entries that ended are kept until the next spawn.
   std::list<std::shared_ptr<Entry>> ended;
   Event idle;
 
@@ -132,8 +132,8 @@ struct TaskGroup::State {
 };
 
 namespace {
-/// A task that never suspends would make co_spawn's epilogue await, which throws if the task was cancelled meanwhile, and
-/// the completion handler would be lost. So every task is on the loop once before it starts.
+/// A task that never suspends would make co_spawn's epilogue await, which throws if the task was cancelled
+/// meanwhile, and the completion handler would be lost. So every task is on the loop once before it starts.
 Task<void> on_loop(Task<void> task) {
   co_await asio::post(asio::use_awaitable);
   co_await std::move(task);

@@ -112,8 +112,8 @@ struct Park {
 template <class Impl>
 Task<void> park(std::shared_ptr<Impl> impl, std::function<void()> work) {
   Park<Impl> initiation{std::move(impl)};
-  co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(std::move(initiation), asio::use_awaitable,
-                                                                       std::move(work));
+  co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(std::move(initiation),
+                                                                       asio::use_awaitable, std::move(work));
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #pragma once
 // Threads for what blocks or burns: hashing, SQLite, fsync, array encoding, compression.
-// A job must own what it touches (move it in): it runs on another thread while the loop goes on. A task that waits for
-// its job can't be cancelled in between, so that the job's captures stay valid; jobs must be finite.
-// When the queue is full, callers of on_pool wait in turn; try_post refuses.
+// A job must own what it touches (move it in): it runs on another thread while the loop goes on. A task that
+// waits for its job can't be cancelled in between, so that the job's captures stay valid; jobs must be
+// finite. When the queue is full, callers of on_pool wait in turn; try_post refuses.
 
 #include <cstddef>
 #include <exception>
@@ -74,8 +74,8 @@ Task<R> run_on_pool(Pool* pool, std::shared_ptr<Job> job) {
 }
 }  // namespace detail
 
-/// What `f()` returns or throws, computed on a pool thread. Not a coroutine itself: g++ 12 destroys a lambda twice that
-/// is passed by value to a coroutine inside a co_await expression.
+/// What `f()` returns or throws, computed on a pool thread. Not a coroutine itself: g++ 12 destroys a lambda
+/// twice that is passed by value to a coroutine inside a co_await expression.
 template <class F, class R = std::invoke_result_t<std::decay_t<F>&>>
 Task<R> on_pool(Pool& pool, F&& f) {
   auto job = std::make_shared<detail::Job<std::decay_t<F>, R>>(std::forward<F>(f));

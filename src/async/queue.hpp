@@ -1,5 +1,6 @@
 #pragma once
-// A bounded queue between tasks of one loop. Full means `false` from try_push: the producer decides what that means.
+// A bounded queue between tasks of one loop. Full means `false` from try_push: the producer decides what that
+// means.
 
 #include <cstddef>
 #include <deque>
@@ -31,7 +32,9 @@ class Queue {
   [[nodiscard]] bool try_push(const T& value) { return try_push(T(value)); }
   [[nodiscard]] std::optional<T> try_pop() { return take(*state_); }
   /// The oldest item; nothing at the timeout, on cancel, or once closed and drained.
-  [[nodiscard]] Task<std::optional<T>> pop(milliseconds timeout = forever) { return pop_from(state_, timeout); }
+  [[nodiscard]] Task<std::optional<T>> pop(milliseconds timeout = forever) {
+    return pop_from(state_, timeout);
+  }
   /// No more pushes; what is queued can still be popped.
   void close() {
     state_->closed = true;

@@ -1,10 +1,12 @@
 #pragma once
-// The one Asio header that other rooms see, and what a coroutine needs to live: a loop, groups, timers, events.
+// The one Asio header that other rooms see, and what a coroutine needs to live: a loop, groups, timers,
+// events.
 //
-// Threads: everything here belongs to the loop's thread, but for Loop::post and Loop::stop, which any thread may call.
-// Parameters of coroutines go by value or by a pointer that the coroutine owns; no coroutine is a capturing lambda; an
-// object that is awaited on (Event, Queue, FdWatch) may die while a task waits: the waiter then wakes and sees `false`.
-// Cancelling a task makes its present wait return early (false), and each later co_await in it throw.
+// Threads: everything here belongs to the loop's thread, but for Loop::post and Loop::stop, which any thread
+// may call. Parameters of coroutines go by value or by a pointer that the coroutine owns; no coroutine is a
+// capturing lambda; an object that is awaited on (Event, Queue, FdWatch) may die while a task waits: the
+// waiter then wakes and sees `false`. Cancelling a task makes its present wait return early (false), and each
+// later co_await in it throw.
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -70,7 +72,8 @@ class TaskGroup {
   [[nodiscard]] std::size_t size() const;
   /// Cancels the tasks that run now; later ones are not touched.
   void cancel();
-  /// Waits until no task runs; at the deadline cancels them and waits once more, for a second. False if some still run.
+  /// Waits until no task runs; at the deadline cancels them and waits once more, for a second. False if some
+  /// still run.
   [[nodiscard]] Task<bool> join(milliseconds deadline);
 
  private:

@@ -63,7 +63,8 @@ std::string effective_port(const Origin& origin) {
   return origin.scheme == "https" ? "443" : origin.scheme == "http" ? "80" : "";
 }
 
-/// Label by label; a `*` in a label stands for any run of its characters, a lone one for a whole, non-empty label.
+/// Label by label; a `*` in a label stands for any run of its characters, a lone one for a whole, non-empty
+/// label.
 bool match_label(std::string_view pattern, std::string_view label) {
   const auto star = pattern.find('*');
   if (star == std::string_view::npos) return pattern == label;

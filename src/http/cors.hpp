@@ -1,7 +1,8 @@
 #pragma once
-// Which web origins may call. A pattern is `*` (all), `^…$` (an ECMAScript regular expression over the whole origin), or
-// an origin like `https://*.lab.org:8443`, anchored at both ends, where `*` in the host is one label, a port of `*` any
-// port or none, and no port means the scheme's own. Hosts and schemes compare without case.
+// Which web origins may call. A pattern is `*` (all), `^…$` (an ECMAScript regular expression over the whole
+// origin), or an origin like `https://*.lab.org:8443`, anchored at both ends, where `*` in the host is one
+// label, a port of `*` any port or none, and no port means the scheme's own. Hosts and schemes compare
+// without case.
 
 #include <memory>
 #include <string>

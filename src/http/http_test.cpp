@@ -73,7 +73,8 @@ class TestHandler : public Handler {
 
   Task<Response> handle(Request request) override {
     ++handled;
-    if (std::any_cast<std::string>(request.context) != request.path + "!") throw std::logic_error("context lost");
+    if (std::any_cast<std::string>(request.context) != request.path + "!")
+      throw std::logic_error("context lost");
     const auto path = request.path;
     if (path == "/throw") throw std::runtime_error("expected in this test");
     if (path == "/throw-odd") throw 42;
@@ -131,7 +132,8 @@ class TestHandler : public Handler {
       response.close = true;
       co_return response;
     }
-    co_return reply(200, "text/plain", request.method + " " + std::to_string(request.body.size()) + " " + request.body);
+    co_return reply(200, "text/plain",
+                    request.method + " " + std::to_string(request.body.size()) + " " + request.body);
   }
 };
 
@@ -145,8 +147,12 @@ struct Answer {
 /// A blocking client that sends what it is told and reads with a time limit.
 class Client {
  public:
-  explicit Client(std::uint16_t port, int receive_buffer = 0) : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  Client() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {}
+  explicit Client(std::uint16_t port, int receive_buffer = 0) : Client() {
     if (receive_buffer) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    connect(port);
+  }
+  void connect(std::uint16_t port) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
@@ -244,7 +250,8 @@ class Client {
 };
 
 std::string get(std::string_view path, std::string_view method = "GET", std::string_view more = "") {
-  return std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: h\r\n" + std::string(more) + "\r\n";
+  return std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: h\r\n" + std::string(more) +
+         "\r\n";
 }
 std::string post(std::string_view path, std::string_view body, std::string_view more = "") {
   return get(path, "POST", "Content-Length: " + std::to_string(body.size()) + "\r\n" + std::string(more)) +
@@ -354,11 +361,13 @@ TEST_F(HttpTest, HeadHasTheSameFieldsAndNoBody) {
     auto head = client.ask(get(path, "HEAD"), true).head;
     const auto without_date_and_length = [](std::string text) {
       for (const char* name : {"Date: ", "Content-Length: "})
-        if (const auto at = text.find(name); at != std::string::npos) text.erase(at, text.find("\r\n", at) - at);
+        if (const auto at = text.find(name); at != std::string::npos)
+          text.erase(at, text.find("\r\n", at) - at);
       return text;
     };
     EXPECT_EQ(without_date_and_length(full), without_date_and_length(head)) << path;
-    EXPECT_EQ(full.find("Content-Length") == std::string::npos, head.find("Content-Length") == std::string::npos);
+    EXPECT_EQ(full.find("Content-Length") == std::string::npos,
+              head.find("Content-Length") == std::string::npos);
   }
   const auto after = client.ask(get("/204"));
   EXPECT_EQ(after.status, 204);
@@ -370,11 +379,13 @@ TEST_F(HttpTest, Pipelining) {
   start();
   Client client(port);
   std::string all;
-  for (int i = 0; i < 50; ++i) all += get("/now") + post("/echo", std::to_string(i)) + get("/stream") + get("/hello");
+  for (int i = 0; i < 50; ++i)
+    all += get("/now") + post("/echo", std::to_string(i)) + get("/stream") + get("/hello");
   client.send(all);
   for (int i = 0; i < 50; ++i) {
     ASSERT_EQ(client.receive().body, "now GET");
-    ASSERT_EQ(client.receive().body, "POST " + std::to_string(std::to_string(i).size()) + " " + std::to_string(i));
+    ASSERT_EQ(client.receive().body,
+              "POST " + std::to_string(std::to_string(i).size()) + " " + std::to_string(i));
     ASSERT_EQ(client.receive().body, "aaaaabbbbbccccc");
     ASSERT_EQ(client.receive().body, "GET 0 ");
   }
@@ -383,7 +394,8 @@ TEST_F(HttpTest, Pipelining) {
 TEST_F(HttpTest, ByteByByte) {
   start();
   Client client(port);
-  const auto text = post("/echo", "abc") + get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "2\r\nde\r\n0\r\n\r\n";
+  const auto text =
+      post("/echo", "abc") + get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "2\r\nde\r\n0\r\n\r\n";
   for (const char c : text) {
     client.send(std::string_view(&c, 1));
     std::this_thread::sleep_for(100us);
@@ -526,7 +538,8 @@ TEST_F(HttpTest, LargeBodies) {
 TEST_F(HttpTest, HandlerErrorsAreAnswered) {
   start();
   Client client(port);
-  for (const char* path : {"/throw", "/throw-odd", "/throw-admit", "/throw-now", "/split", "/split-stream", "/status"}) {
+  for (const char* path :
+       {"/throw", "/throw-odd", "/throw-admit", "/throw-now", "/split", "/split-stream", "/status"}) {
     const auto answer = client.ask(get(path));
     EXPECT_EQ(answer.status, 500) << path;
     EXPECT_TRUE(answer.has("application/problem+json")) << path;
@@ -639,7 +652,8 @@ TEST_F(HttpTest, SlowBodiesAreRefused) {
   limits.body_rate = 10000;
   start(limits);
   Client client(port);
-  client.send(get("/echo", "POST", "Content-Length: 100000\r\n") + std::string(50000, 'x'));  // fast, then stalls
+  client.send(get("/echo", "POST", "Content-Length: 100000\r\n") +
+              std::string(50000, 'x'));  // fast, then stalls
   EXPECT_EQ(client.receive().status, 408);
   EXPECT_TRUE(client.closes());
   Client steady(port);
@@ -697,23 +711,21 @@ TEST_F(HttpTest, RunsOutOfDescriptorsAndRecovers) {
   start();
   rlimit before{};
   ::getrlimit(RLIMIT_NOFILE, &before);
-  const int highest = ::dup(0);
-  ::close(highest);
+  // The clients' ends are made first, then no descriptor is left for the server's.
   std::vector<std::unique_ptr<Client>> clients;
-  for (int i = 0; i < 20; ++i) {
-    // The client's end is made first, then no descriptor is left for the server's.
-    rlimit tight = before;
-    ::setrlimit(RLIMIT_NOFILE, &before);
-    const int next = ::dup(0);
-    ::close(next);
-    tight.rlim_cur = static_cast<rlim_t>(next) + 1;
-    ::setrlimit(RLIMIT_NOFILE, &tight);
-    clients.push_back(std::make_unique<Client>(port));
-    EXPECT_TRUE(clients.back()->connected);
-    clients.back()->send(get("/now"));
+  for (int i = 0; i < 20; ++i) clients.push_back(std::make_unique<Client>());
+  const int next = ::dup(0);
+  ::close(next);
+  rlimit tight = before;
+  tight.rlim_cur = static_cast<rlim_t>(next);
+  ::setrlimit(RLIMIT_NOFILE, &tight);
+  for (auto& client : clients) {
+    client->connect(port);
+    client->send(get("/now"));
   }
-  EXPECT_FALSE(clients.back()->fill(150ms));
+  const bool starved = !clients.back()->fill(150ms);
   ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_TRUE(starved);
   for (auto& client : clients) EXPECT_EQ(client->receive().status, 200);
 }
 
@@ -734,12 +746,14 @@ TEST_F(HttpTest, ConnectionFloodAndResets) {
 TEST_F(HttpTest, RandomBytesNeverHurt) {
   start();
   const char* given = std::getenv("MYELIN_SEED");
-  const unsigned seed = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+  const unsigned seed =
+      given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
   std::printf("MYELIN_SEED=%u\n", seed);
   std::mt19937 random(seed);
   for (int i = 0; i < 300; ++i) {
-    auto text = post("/echo", "hello") + get("/stream") + get("/echo", "POST", "Transfer-Encoding: chunked\r\n") +
-                "5\r\nhello\r\n0\r\n\r\n" + get("/now");
+    auto text = post("/echo", "hello") + get("/stream") +
+                get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\n\r\n" +
+                get("/now");
     for (int k = 0; k < 3; ++k) text[random() % text.size()] = static_cast<char>(random());
     Client client(port);
     client.send(text);

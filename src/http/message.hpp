@@ -1,5 +1,6 @@
 #pragma once
-// What a handler sees of HTTP: a request, a response, and the source of a streamed body. Plain values, no sockets.
+// What a handler sees of HTTP: a request, a response, and the source of a streamed body. Plain values, no
+// sockets.
 
 #include <any>
 #include <cstddef>
@@ -42,19 +43,19 @@ class Headers {
 };
 
 struct Request {
-  std::string method;   // any token, as sent (case matters)
-  std::string target;   // as sent
-  std::string path;     // percent-decoded once; never contains NUL; starts with '/' (or is "*" for OPTIONS)
-  std::string query;    // raw, without '?'
+  std::string method;     // any token, as sent (case matters)
+  std::string target;     // as sent
+  std::string path;       // percent-decoded once; never contains NUL; starts with '/' (or is "*" for OPTIONS)
+  std::string query;      // raw, without '?'
   int minor_version = 1;  // HTTP/1.<minor>
-  Headers headers;      // Host is the target's authority for an absolute-form target
-  std::string body;     // complete in handle(); empty in admit() and handle_now()
-  std::string remote_address;  // numeric, without port; "unix" for a Unix socket
-  bool secure = false;  // came over TLS
-  bool has_body = false;       // a Content-Length above 0, or chunked
+  Headers headers;        // Host is the target's authority for an absolute-form target
+  std::string body;       // complete in handle(); empty in admit() and handle_now()
+  std::string remote_address;                   // numeric, without port; "unix" for a Unix socket
+  bool secure = false;                          // came over TLS
+  bool has_body = false;                        // a Content-Length above 0, or chunked
   std::optional<std::uint64_t> content_length;  // as declared; absent when chunked or not given
-  std::uint64_t body_limit = 0;  // admit() may lower or raise it; starts at Limits::body_bytes
-  std::any context;              // what admit() wants to hand to handle()
+  std::uint64_t body_limit = 0;                 // admit() may lower or raise it; starts at Limits::body_bytes
+  std::any context;                             // what admit() wants to hand to handle()
 };
 
 /// A response's body in pieces. Lives until the last piece has left or the connection is gone.
@@ -63,14 +64,16 @@ struct BodySource {
   BodySource(const BodySource&) = delete;
   BodySource& operator=(const BodySource&) = delete;
   virtual ~BodySource() = default;
-  /// Replaces `chunk` (whose capacity may be reused) with the next piece. False at the end, with the last piece in
-  /// `chunk` or empty. An error closes the connection without the final chunk, so that the client notices.
+  /// Replaces `chunk` (whose capacity may be reused) with the next piece. False at the end, with the last
+  /// piece in `chunk` or empty. An error closes the connection without the final chunk, so that the client
+  /// notices.
   virtual Task<Result<bool>> next(std::string& chunk) = 0;
   /// The whole length in bytes if known: sent as Content-Length instead of chunked.
   [[nodiscard]] virtual std::optional<std::uint64_t> length() const { return std::nullopt; }
 };
 
-/// The server adds Content-Length or Transfer-Encoding, Connection, Date and Server, and drops them from `headers`.
+/// The server adds Content-Length or Transfer-Encoding, Connection, Date and Server, and drops them from
+/// `headers`.
 struct Response {
   int status = 200;
   Headers headers;

@@ -80,11 +80,13 @@ Refusal parse_target(std::string_view target, Request& request, std::string_view
 
 Refusal parse_request_line(std::string_view line, Request& request, std::string_view& authority) {
   const auto first = line.find(' ');
-  if (first == std::string_view::npos || first > 32 || !is_token(line.substr(0, first))) return bad("bad request line");
+  if (first == std::string_view::npos || first > 32 || !is_token(line.substr(0, first)))
+    return bad("bad request line");
   const auto second = line.find(' ', first + 1);
   if (second == std::string_view::npos || second == first + 1) return bad("bad request line");
   const auto version = line.substr(second + 1);
-  if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.') return bad("bad request line");
+  if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || version[6] != '.')
+    return bad("bad request line");
   const char major = version[5], minor = version[7];
   if (major < '0' || major > '9' || minor < '0' || minor > '9') return bad("bad request line");
   if (major != '1') return {505, "HTTP/1.1 only"};
@@ -128,7 +130,8 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
   head.remove_prefix(eol + 2);
 
   int hosts = 0, encodings = 0;
-  bool close = false, keep = false, expect = false, unknown_expect = false, chunked = false, known_encoding = true;
+  bool close = false, keep = false, expect = false, unknown_expect = false, chunked = false,
+       known_encoding = true;
   std::size_t fields = 0;
   for (;;) {
     eol = head.find("\r\n");
@@ -137,7 +140,8 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
     const auto line = head.substr(0, eol);
     head.remove_prefix(eol + 2);
     if (++fields > max_fields) return {431, "too many header fields"};
-    // A line that starts with a space is obsolete folding; a space before the colon makes no token. Both end here.
+    // A line that starts with a space is obsolete folding; a space before the colon makes no token. Both end
+    // here.
     const auto colon = line.find(':');
     if (colon == std::string_view::npos || !is_token(line.substr(0, colon))) return bad("bad header field");
     const auto name = line.substr(0, colon);
@@ -182,7 +186,8 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
           known_encoding = known_encoding && chunked;
         }
         break;
-      default: break;
+      default:
+        break;
     }
     request.headers.add(std::string(name), std::string(value));
   }
@@ -204,7 +209,8 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
   return {};
 }
 
-ChunkDecoder::State ChunkDecoder::feed(std::string_view in, std::size_t& used, std::string& out, std::uint64_t limit) {
+ChunkDecoder::State ChunkDecoder::feed(std::string_view in, std::size_t& used, std::string& out,
+                                       std::uint64_t limit) {
   used = 0;
   while (at_ != At::done) {
     if (used == in.size()) return State::more;
@@ -228,14 +234,19 @@ ChunkDecoder::State ChunkDecoder::feed(std::string_view in, std::size_t& used, s
           break;
         }
         if (at_ == At::size_first) return State::bad;
-        if (c == ';') at_ = At::extension;
-        else if (c == '\r') at_ = At::size_lf;
-        else return State::bad;
+        if (c == ';')
+          at_ = At::extension;
+        else if (c == '\r')
+          at_ = At::size_lf;
+        else
+          return State::bad;
         break;
       }
       case At::extension:
-        if (c == '\r') at_ = At::size_lf;
-        else if (!is_value_byte(static_cast<unsigned char>(c)) || ++overhead_ > most_overhead) return State::bad;
+        if (c == '\r')
+          at_ = At::size_lf;
+        else if (!is_value_byte(static_cast<unsigned char>(c)) || ++overhead_ > most_overhead)
+          return State::bad;
         break;
       case At::size_lf:
         if (c != '\n') return State::bad;
@@ -261,8 +272,10 @@ ChunkDecoder::State ChunkDecoder::feed(std::string_view in, std::size_t& used, s
         if (++overhead_ > most_overhead) return State::bad;
         break;
       case At::trailer:
-        if (c == '\r') at_ = At::trailer_lf;
-        else if (!is_value_byte(static_cast<unsigned char>(c)) || ++overhead_ > most_overhead) return State::bad;
+        if (c == '\r')
+          at_ = At::trailer_lf;
+        else if (!is_value_byte(static_cast<unsigned char>(c)) || ++overhead_ > most_overhead)
+          return State::bad;
         break;
       case At::trailer_lf:
         if (c != '\n') return State::bad;
@@ -273,7 +286,8 @@ ChunkDecoder::State ChunkDecoder::feed(std::string_view in, std::size_t& used, s
         at_ = At::done;
         break;
       case At::data:
-      case At::done: break;
+      case At::done:
+        break;
     }
   }
   return State::done;

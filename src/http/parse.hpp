@@ -1,7 +1,7 @@
 #pragma once
-// HTTP/1.x on the wire, read strictly: what two parsers could read differently (request smuggling) is refused, never
-// repaired. Pure functions over bytes, no I/O; fuzzed in parse_test.cpp.
-// Beast's parser accepts obsolete line folding and equal duplicates of Content-Length, and hides where a field ended.
+// HTTP/1.x on the wire, read strictly: what two parsers could read differently (request smuggling) is
+// refused, never repaired. Pure functions over bytes, no I/O; fuzzed in parse_test.cpp. Beast's parser
+// accepts obsolete line folding and equal duplicates of Content-Length, and hides where a field ended.
 
 #include <cstddef>
 #include <cstdint>
@@ -43,18 +43,32 @@ struct Refusal {
 };
 
 /// Reads a complete head (with its empty line) into `request`, whose old contents are dropped.
-[[nodiscard]] Refusal parse_head(std::string_view head, std::size_t max_fields, Request& request, Framing& framing);
+[[nodiscard]] Refusal parse_head(std::string_view head, std::size_t max_fields, Request& request,
+                                 Framing& framing);
 
 /// Decodes a chunked body. Extensions and trailers are bounded and dropped.
 class ChunkDecoder {
  public:
   enum class State { more, done, bad, too_large };
-  /// Appends decoded bytes to `out` until `out` would exceed `limit`; `used` says how much of `in` was consumed.
+  /// Appends decoded bytes to `out` until `out` would exceed `limit`; `used` says how much of `in` was
+  /// consumed.
   State feed(std::string_view in, std::size_t& used, std::string& out, std::uint64_t limit);
 
  private:
-  enum class At { size_first, size, extension, size_lf, data, data_cr, data_lf, trailer_start, trailer, trailer_lf,
-                  end_lf, done };
+  enum class At {
+    size_first,
+    size,
+    extension,
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer_start,
+    trailer,
+    trailer_lf,
+    end_lf,
+    done
+  };
   At at_ = At::size_first;
   std::uint64_t left_ = 0;
   unsigned digits_ = 0;

@@ -22,9 +22,12 @@ Parsed parse(std::string_view head, std::size_t fields = 100) {
   Parsed out;
   HeadScanner scanner;
   const auto state = scanner.scan(head);
-  if (state == HeadScanner::State::bad) out.refusal = {400, "scan"};
-  else if (state == HeadScanner::State::more) out.refusal = {-1, "incomplete"};
-  else out.refusal = parse_head(head.substr(0, scanner.length()), fields, out.request, out.framing);
+  if (state == HeadScanner::State::bad)
+    out.refusal = {400, "scan"};
+  else if (state == HeadScanner::State::more)
+    out.refusal = {-1, "incomplete"};
+  else
+    out.refusal = parse_head(head.substr(0, scanner.length()), fields, out.request, out.framing);
   return out;
 }
 
@@ -44,12 +47,13 @@ TEST(ParseHead, Plain) {
 }
 
 TEST(ParseHead, TargetForms) {
-  EXPECT_EQ(parse("GET http://other:80/x?y HTTP/1.1\r\nHost: h\r\n\r\n").request.headers.get("host"), "other:80");
+  EXPECT_EQ(parse("GET http://other:80/x?y HTTP/1.1\r\nHost: h\r\n\r\n").request.headers.get("host"),
+            "other:80");
   EXPECT_EQ(parse("GET http://other?y HTTP/1.1\r\nHost: h\r\n\r\n").request.path, "/");
   EXPECT_EQ(parse("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").request.path, "*");
   EXPECT_EQ(parse("GET /%252e HTTP/1.1\r\nHost: h\r\n\r\n").request.path, "/%2e");  // decoded once
-  for (const char* target : {"*", "x", "h:80", "ftp://h/", "http:///", "http://a b/", "/#f", "/%00", "/%zz", "/%1",
-                             "http://u@h/", "/\x7f"})
+  for (const char* target : {"*", "x", "h:80", "ftp://h/", "http:///", "http://a b/", "/#f", "/%00", "/%zz",
+                             "/%1", "http://u@h/", "/\x7f"})
     EXPECT_EQ(status("GET " + std::string(target) + " HTTP/1.1\r\nHost: h\r\n\r\n"), 400) << target;
 }
 
@@ -68,26 +72,44 @@ TEST(ParseHead, KeepAlive) {
 
 TEST(ParseHead, RefusesWhatTwoParsersCouldReadDifferently) {
   const std::string start = "POST / HTTP/1.1\r\nHost: h\r\n";
-  for (const char* fields : {
-           "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
-           "Content-Length: 1\r\nContent-Length: 2\r\n", "Content-Length: 1\r\nContent-Length: 1\r\n",
-           "Content-Length: 1, 1\r\n", "Content-Length: +1\r\n", "Content-Length: -1\r\n", "Content-Length: 0x1\r\n",
-           "Content-Length:\r\n", "Content-Length: 1 1\r\n", "Content-Length: 99999999999999999999\r\n",
-           "X: a\r\n b\r\n", "X: a\r\n\tb\r\n", " X: a\r\n", "X : a\r\n", ": a\r\n", "X\r\n", "X: a\nY: b\r\n",
-           "X: a\rb\r\n", "X: \x01\r\n", "X\xc3: a\r\n", "Host: i\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-           "Transfer-Encoding : chunked\r\n"})
+  for (const char* fields : {"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                             "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+                             "Content-Length: 1\r\nContent-Length: 2\r\n",
+                             "Content-Length: 1\r\nContent-Length: 1\r\n",
+                             "Content-Length: 1, 1\r\n",
+                             "Content-Length: +1\r\n",
+                             "Content-Length: -1\r\n",
+                             "Content-Length: 0x1\r\n",
+                             "Content-Length:\r\n",
+                             "Content-Length: 1 1\r\n",
+                             "Content-Length: 99999999999999999999\r\n",
+                             "X: a\r\n b\r\n",
+                             "X: a\r\n\tb\r\n",
+                             " X: a\r\n",
+                             "X : a\r\n",
+                             ": a\r\n",
+                             "X\r\n",
+                             "X: a\nY: b\r\n",
+                             "X: a\rb\r\n",
+                             "X: \x01\r\n",
+                             "X\xc3: a\r\n",
+                             "Host: i\r\n",
+                             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                             "Transfer-Encoding : chunked\r\n"})
     EXPECT_EQ(status(start + fields + "\r\n"), 400) << fields;
   EXPECT_EQ(status(start + std::string("X: a\0b\r\n\r\n", 10)), 400);
-  for (const char* encoding : {"gzip", "gzip, chunked", "identity", "xchunked", "chunked;q=1", "", "\"chunked\""})
+  for (const char* encoding :
+       {"gzip", "gzip, chunked", "identity", "xchunked", "chunked;q=1", "", "\"chunked\""})
     EXPECT_EQ(status(start + "Transfer-Encoding: " + encoding + "\r\n\r\n"), 501) << encoding;
   EXPECT_EQ(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
-  EXPECT_EQ(status("GET / HTTP/1.1\r\n\r\n"), 400);                // no Host
+  EXPECT_EQ(status("GET / HTTP/1.1\r\n\r\n"), 400);  // no Host
   EXPECT_EQ(status("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
-  EXPECT_EQ(status("GET / HTTP/1.1\nHost: h\n\n"), 400);           // bare LF
+  EXPECT_EQ(status("GET / HTTP/1.1\nHost: h\n\n"), 400);  // bare LF
   EXPECT_EQ(status("GET / HTTP/1.1\r\nHost: h\r\n\n"), 400);
-  for (const char* line : {"GET  / HTTP/1.1", "GET / HTTP/1.1 ", " GET / HTTP/1.1", "GET /\tHTTP/1.1", "GET /", "GET",
-                           "G(T / HTTP/1.1", "GET / http/1.1", "GET / HTTP/1.10", "GET / HTTP/x.1", "GET / HTTPS/1.1",
-                           "\x16\x03\x01", "GET / / HTTP/1.1", "AVERYLONGMETHODTHATNOBODYHASEVERSEENBEFORE / HTTP/1.1"})
+  for (const char* line :
+       {"GET  / HTTP/1.1", "GET / HTTP/1.1 ", " GET / HTTP/1.1", "GET /\tHTTP/1.1", "GET /", "GET",
+        "G(T / HTTP/1.1", "GET / http/1.1", "GET / HTTP/1.10", "GET / HTTP/x.1", "GET / HTTPS/1.1",
+        "\x16\x03\x01", "GET / / HTTP/1.1", "AVERYLONGMETHODTHATNOBODYHASEVERSEENBEFORE / HTTP/1.1"})
     EXPECT_EQ(status(std::string(line) + "\r\nHost: h\r\n\r\n"), 400) << line;
   EXPECT_EQ(status("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), 505);
   EXPECT_EQ(status("GET / HTTP/1.1\r\nHost: h\r\nExpect: x\r\n\r\n"), 417);
@@ -140,9 +162,26 @@ TEST(Chunks, DecodesHoweverCut) {
 }
 
 TEST(Chunks, RefusesBadOnes) {
-  for (const char* text : {"\r\n", "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\n", "1\n", "1\r1", "1\r\nxx",
-                           "1\r\nx\n", "1\r\nx\r1", "0\r\n\n", "0\r\n\rx", "0\r\n x: y\r\n\r\n", "0\r\nx: y\n",
-                           "0000000000000001\r\n", "ffffffffffffffffff\r\n", "1;\n\r\n", "1;a\x01\r\n"})
+  for (const char* text : {"\r\n",
+                           "g\r\n",
+                           "-1\r\n",
+                           "+1\r\n",
+                           "0x1\r\n",
+                           " 1\r\n",
+                           "1 \r\n",
+                           "1\n",
+                           "1\r1",
+                           "1\r\nxx",
+                           "1\r\nx\n",
+                           "1\r\nx\r1",
+                           "0\r\n\n",
+                           "0\r\n\rx",
+                           "0\r\n x: y\r\n\r\n",
+                           "0\r\nx: y\n",
+                           "0000000000000001\r\n",
+                           "ffffffffffffffffff\r\n",
+                           "1;\n\r\n",
+                           "1;a\x01\r\n"})
     EXPECT_EQ(decode(text).state, ChunkDecoder::State::bad) << text;
   EXPECT_EQ(decode("3e9\r\n").state, ChunkDecoder::State::too_large);
   EXPECT_EQ(decode("3e8\r\n").state, ChunkDecoder::State::more);
@@ -158,24 +197,52 @@ TEST(Chunks, RefusesBadOnes) {
 
 unsigned seed() {
   const char* given = std::getenv("MYELIN_SEED");
-  const unsigned value = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+  const unsigned value =
+      given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
   std::printf("MYELIN_SEED=%u\n", value);
   return value;
 }
 
 std::string mutate(std::string text, std::mt19937& random) {
-  static constexpr std::string_view pieces[] = {"\r\n", "\n", "\r", " ", "\t", ":", "Content-Length: 5", "\r\n\r\n", "%00",
-                                                "Transfer-Encoding: chunked", "Host: x\r\n", "0\r\n\r\n", "HTTP/1.0", ";",
-                                                "fffffffffffffff", "Expect: 100-continue\r\n", "\xff", "?", "#", "*"};
+  static constexpr std::string_view pieces[] = {"\r\n",
+                                                "\n",
+                                                "\r",
+                                                " ",
+                                                "\t",
+                                                ":",
+                                                "Content-Length: 5",
+                                                "\r\n\r\n",
+                                                "%00",
+                                                "Transfer-Encoding: chunked",
+                                                "Host: x\r\n",
+                                                "0\r\n\r\n",
+                                                "HTTP/1.0",
+                                                ";",
+                                                "fffffffffffffff",
+                                                "Expect: 100-continue\r\n",
+                                                "\xff",
+                                                "?",
+                                                "#",
+                                                "*"};
   const auto times = 1 + random() % 4;
   for (unsigned i = 0; i < times; ++i) {
     const auto at = random() % (text.size() + 1);
     switch (random() % 5) {
-      case 0: text.insert(at, pieces[random() % std::size(pieces)]); break;
-      case 1: text.erase(at, random() % 5); break;
-      case 2: if (at < text.size()) text[at] = static_cast<char>(random()); break;
-      case 3: text.insert(at, text.substr(random() % (text.size() + 1), random() % 40)); break;
-      default: if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << random() % 8)); break;
+      case 0:
+        text.insert(at, pieces[random() % std::size(pieces)]);
+        break;
+      case 1:
+        text.erase(at, random() % 5);
+        break;
+      case 2:
+        if (at < text.size()) text[at] = static_cast<char>(random());
+        break;
+      case 3:
+        text.insert(at, text.substr(random() % (text.size() + 1), random() % 40));
+        break;
+      default:
+        if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << random() % 8));
+        break;
     }
   }
   return text;
@@ -294,22 +361,26 @@ OriginPatterns origins(std::string_view list) {
 
 TEST(Origins, DefaultsAdmitLocalhostOnly) {
   const auto patterns = origins(default_origins);
-  for (const char* yes : {"http://localhost", "http://localhost:8000", "http://127.0.0.1:1", "HTTP://LocalHost:80"})
+  for (const char* yes :
+       {"http://localhost", "http://localhost:8000", "http://127.0.0.1:1", "HTTP://LocalHost:80"})
     EXPECT_TRUE(patterns.match(yes)) << yes;
-  for (const char* no : {"http://localhost.evil.com", "http://localhost:8000.evil.com", "https://localhost",
-                         "http://evil.com", "http://localhost@evil.com", "http://localhost:80@evil.com", "null", "",
-                         "http://xlocalhost", "http://localhost:", "http://localhost:999999", "http://localhost/x",
-                         "http://127.0.0.1.evil.com", "http://localhost:8000\r\n", "http://127x0.0.1"})
+  for (const char* no :
+       {"http://localhost.evil.com", "http://localhost:8000.evil.com", "https://localhost", "http://evil.com",
+        "http://localhost@evil.com", "http://localhost:80@evil.com", "null", "", "http://xlocalhost",
+        "http://localhost:", "http://localhost:999999", "http://localhost/x", "http://127.0.0.1.evil.com",
+        "http://localhost:8000\r\n", "http://127x0.0.1"})
     EXPECT_FALSE(patterns.match(no)) << no;
   EXPECT_FALSE(patterns.all());
 }
 
 TEST(Origins, Globs) {
   const auto patterns = origins("https://*.lab.org , http://node-*.lab:8443,http://[::1]:*");
-  for (const char* yes : {"https://a.lab.org", "https://a.lab.org:443", "http://node-7.lab:8443", "http://[::1]:3"})
+  for (const char* yes :
+       {"https://a.lab.org", "https://a.lab.org:443", "http://node-7.lab:8443", "http://[::1]:3"})
     EXPECT_TRUE(patterns.match(yes)) << yes;
-  for (const char* no : {"https://lab.org", "https://a.b.lab.org", "https://.lab.org", "https://a.lab.org:444",
-                         "https://a.lab.org.evil", "http://node-.lab:8443", "http://node-7.lab", "https://aXlab.org"})
+  for (const char* no :
+       {"https://lab.org", "https://a.b.lab.org", "https://.lab.org", "https://a.lab.org:444",
+        "https://a.lab.org.evil", "http://node-.lab:8443", "http://node-7.lab", "https://aXlab.org"})
     EXPECT_FALSE(patterns.match(no)) << no;
 }
 
@@ -321,7 +392,8 @@ TEST(Origins, AllAndExpressions) {
   EXPECT_TRUE(patterns.match("http://x"));
   EXPECT_FALSE(patterns.match("https://abc.lab.org.evil.com"));
   EXPECT_FALSE(patterns.match("https://abc-lab.org"));
-  for (const char* bad : {"localhost", "http://", "^http://x", "^($", "*://x", "http://a/b", "http://x:y", "http://**.x"})
+  for (const char* bad :
+       {"localhost", "http://", "^http://x", "^($", "*://x", "http://a/b", "http://x:y", "http://**.x"})
     EXPECT_FALSE(OriginPatterns::parse(bad).ok()) << bad;
   EXPECT_FALSE(origins("").match("http://localhost"));
 }

@@ -2,8 +2,8 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -30,9 +30,9 @@
 #include "http/parse.hpp"
 #include "http/text.hpp"
 
-// Idle connections and quick answers run on plain callbacks: no coroutine frame, no timer. A coroutine is started for a
-// request that needs one (Connection::exchange) and ends with it. Deadlines are a phase and a time stamp in each
-// connection, looked at by one sweep, so that no read or write arms a timer.
+// Idle connections and quick answers run on plain callbacks: no coroutine frame, no timer. A coroutine is
+// started for a request that needs one (Connection::exchange) and ends with it. Deadlines are a phase and a
+// time stamp in each connection, looked at by one sweep, so that no read or write arms a timer.
 
 namespace myelin::http {
 namespace asio = boost::asio;
@@ -43,10 +43,10 @@ using Timer = asio::basic_waitable_timer<Clock, asio::wait_traits<Clock>, asio::
 
 namespace {
 
-constexpr std::size_t small_read = 2 * 1024;       // a connection's first buffer
-constexpr std::size_t body_read = 64 * 1024;       // how much of a body is read at a time
-constexpr std::size_t copied_body = 16 * 1024;     // a body up to this travels in the head's buffer
-constexpr std::size_t refused_connections = 128;   // may linger beyond Limits::connections to read their 503
+constexpr std::size_t small_read = 2 * 1024;      // a connection's first buffer
+constexpr std::size_t body_read = 64 * 1024;      // how much of a body is read at a time
+constexpr std::size_t copied_body = 16 * 1024;    // a body up to this travels in the head's buffer
+constexpr std::size_t refused_connections = 128;  // may linger beyond Limits::connections to read their 503
 constexpr std::string_view chunk_end = "\r\n";
 constexpr std::string_view last_chunk = "0\r\n\r\n";
 
@@ -71,12 +71,18 @@ std::string hex(std::uint64_t value) {
 /// Fields that frame the message or name the server are the server's alone.
 bool is_own_field(std::string_view name) {
   switch (name.size()) {
-    case 4: return iequals(name, "date");
-    case 6: return iequals(name, "server");
-    case 10: return iequals(name, "connection") || iequals(name, "keep-alive");
-    case 14: return iequals(name, "content-length");
-    case 17: return iequals(name, "transfer-encoding");
-    default: return false;
+    case 4:
+      return iequals(name, "date");
+    case 6:
+      return iequals(name, "server");
+    case 10:
+      return iequals(name, "connection") || iequals(name, "keep-alive");
+    case 14:
+      return iequals(name, "content-length");
+    case 17:
+      return iequals(name, "transfer-encoding");
+    default:
+      return false;
   }
 }
 
@@ -108,8 +114,10 @@ std::string address_text(const sockaddr_storage& address) {
     ::inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
   } else if (address.ss_family == AF_INET6) {
     const auto& in = reinterpret_cast<const sockaddr_in6&>(address);
-    if (IN6_IS_ADDR_V4MAPPED(&in.sin6_addr)) ::inet_ntop(AF_INET, &in.sin6_addr.s6_addr[12], text, sizeof text);
-    else ::inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
+    if (IN6_IS_ADDR_V4MAPPED(&in.sin6_addr))
+      ::inet_ntop(AF_INET, &in.sin6_addr.s6_addr[12], text, sizeof text);
+    else
+      ::inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
   } else {
     return "unix";
   }
@@ -219,7 +227,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
         if (age > limits.linger) close();
         break;
       case Phase::handling:
-      case Phase::closed: break;
+      case Phase::closed:
+        break;
     }
   }
 
@@ -275,8 +284,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     since_ = Clock::now();
   }
 
-  /// Bytes that the peer has acknowledged. Not what the kernel took: its buffer reports room only once a third is free,
-  /// which takes a slow but honest reader longer than any sensible timeout.
+  /// Bytes that the peer has acknowledged. Not what the kernel took: its buffer reports room only once a
+  /// third is free, which takes a slow but honest reader longer than any sensible timeout.
   [[nodiscard]] std::uint64_t taken_by_peer() {
     int queued = 0;
     if (::ioctl(socket_.native_handle(), SIOCOUTQ, &queued) != 0) queued = 0;
@@ -320,13 +329,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (bytes != "\r") state = scanner_.scan(bytes);
       if (state == HeadScanner::State::bad) return refuse({400, "bad request"});
       if (state == HeadScanner::State::more) {
-        if (bytes.size() >= server_->limits.header_bytes) return refuse({431, "the request head is too large"});
+        if (bytes.size() >= server_->limits.header_bytes)
+          return refuse({431, "the request head is too large"});
         return read_more();
       }
       const auto length = scanner_.length();
       scanner_.reset();
       if (length > server_->limits.header_bytes) return refuse({431, "the request head is too large"});
-      const auto refusal = parse_head(bytes.substr(0, length), server_->limits.header_fields, request_, framing_);
+      const auto refusal =
+          parse_head(bytes.substr(0, length), server_->limits.header_fields, request_, framing_);
       if (refusal) return refuse(refusal);
       begin_ += length;
       request_.remote_address = address_;
@@ -367,8 +378,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (end_ == 0 && in_.size() > server_->limits.header_bytes * 2) in_ = std::string();  // it held a body
     if (in_.size() - end_ < small_read / 2) in_.resize(std::max(small_read, in_.size() * 2));
-    socket_.async_read_some(asio::buffer(in_.data() + end_, in_.size() - end_),
-                            [self = shared_from_this()](const error_code& ec, std::size_t n) { self->on_read(ec, n); });
+    socket_.async_read_some(
+        asio::buffer(in_.data() + end_, in_.size() - end_),
+        [self = shared_from_this()](const error_code& ec, std::size_t n) { self->on_read(ec, n); });
   }
 
   void on_read(const error_code& ec, std::size_t n) {
@@ -415,7 +427,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     linger();
   }
 
-  /// Unread bytes at close would make the kernel reset the connection and the peer lose the answer: drain for a while.
+  /// Unread bytes at close would make the kernel reset the connection and the peer lose the answer: drain for
+  /// a while.
   void linger() {
     if (phase_ == Phase::closed) return;
     set_phase(Phase::lingering);
@@ -431,7 +444,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return problem(500, "internal", "internal error; the server's log has the cause");
   }
 
-  /// The head, and with `whole` the body too (unless HEAD). False: the handler set a field that would split the message.
+  /// The head, and with `whole` the body too (unless HEAD). False: the handler set a field that would split
+  /// the message.
   bool append_head(std::string& out, const Response& response, bool chunked, bool whole) {
     const auto start = out.size();
     const int status = response.status;
@@ -461,20 +475,24 @@ class Connection : public std::enable_shared_from_this<Connection> {
         out += "\r\n";
       }
     }
-    if (!keep_alive_) out += "Connection: close\r\n";
-    else if (request_.minor_version == 0) out += "Connection: keep-alive\r\n";
+    if (!keep_alive_)
+      out += "Connection: close\r\n";
+    else if (request_.minor_version == 0)
+      out += "Connection: keep-alive\r\n";
     out += "\r\n";
     if (whole && sends_body(status)) out += response.body;
     return true;
   }
 
-  [[nodiscard]] bool sends_body(int status) const { return !has_no_body(status) && request_.method != "HEAD"; }
+  [[nodiscard]] bool sends_body(int status) const {
+    return !has_no_body(status) && request_.method != "HEAD";
+  }
 
   /// Checks what a handler made; replaces what can't be sent.
   void make_valid(Response& response) const {
     if (response.status >= 200 && response.status <= 599) return;
-    log::error("request " + request_.method + " " + request_.path + ": status " + std::to_string(response.status) +
-               " can't be sent");
+    log::error("request " + request_.method + " " + request_.path + ": status " +
+               std::to_string(response.status) + " can't be sent");
     response = problem(500, "internal", "internal error; the server's log has the cause");
   }
   Response split_head() const { return crashed("a response field with a control character was refused"); }
@@ -490,16 +508,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
       append_head(out_, response, false, true);
     }
     large_body_.clear();
-    if (response.body.size() > copied_body && sends_body(response.status)) large_body_ = std::move(response.body);
+    if (response.body.size() > copied_body && sends_body(response.status))
+      large_body_ = std::move(response.body);
   }
 
-  /// Writes at once what the socket takes. False if something is left: a task then writes it and goes on from there.
+  /// Writes at once what the socket takes. False if something is left: a task then writes it and goes on from
+  /// there.
   bool write_now(Response& response) {
     serialise(response);
     answering_ = true;
     const std::array<asio::const_buffer, 2> buffers{asio::buffer(out_), asio::buffer(large_body_)};
     error_code ec;
-    const auto n = large_body_.empty() ? socket_.write_some(asio::buffer(out_), ec) : socket_.write_some(buffers, ec);
+    const auto n =
+        large_body_.empty() ? socket_.write_some(asio::buffer(out_), ec) : socket_.write_some(buffers, ec);
     count_written(n);
     if (ec && ec != asio::error::would_block) {
       close();
@@ -521,7 +542,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
   }
 
-  /// Writes three pieces that outlive the call, but for the first `done` bytes. False: the connection is of no use now.
+  /// Writes three pieces that outlive the call, but for the first `done` bytes. False: the connection is of
+  /// no use now.
   static Task<bool> write_all(std::shared_ptr<Connection> self, std::string_view a, std::string_view b,
                               std::string_view c, std::size_t done) {
     std::array<std::string_view, 3> left{a, b, c};
@@ -543,8 +565,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
       auto n = self->socket_.write_some(buffers, ec);
       if (ec == asio::error::would_block) {
         self->set_phase(Phase::writing);
-        if (blocked) self->since_ = window_start;
-        else self->taken_before_ = self->taken_by_peer();
+        if (blocked)
+          self->since_ = window_start;
+        else
+          self->taken_before_ = self->taken_by_peer();
         blocked = true;
         auto token = asio::redirect_error(asio::use_awaitable, ec);
         n = co_await self->socket_.async_write_some(buffers, token);
@@ -595,9 +619,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     if (self->phase_ == Phase::closed) co_return;
     switch (next) {
-      case Next::again: self->process(); break;
-      case Next::drain: self->linger(); break;
-      case Next::close: self->close(); break;
+      case Next::again:
+        self->process();
+        break;
+      case Next::drain:
+        self->linger();
+        break;
+      case Next::close:
+        self->close();
+        break;
     }
   }
 
@@ -617,12 +647,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
         if (refusal) {
           ++self->server_->metrics.errors;
           self->drain_after_ = true;
-          auto response = refusal.status == 413 || refusal.status == 503 || refusal.status == 408
-                              ? problem(refusal.status, refusal.status == 413   ? "too_large"
-                                                        : refusal.status == 408 ? "timeout"
-                                                                                : "unavailable",
-                                        refusal.why)
-                              : reply(refusal.status, "text/plain; charset=utf-8", std::string(refusal.why) + "\n");
+          auto response =
+              refusal.status == 413 || refusal.status == 503 || refusal.status == 408
+                  ? problem(refusal.status,
+                            refusal.status == 413   ? "too_large"
+                            : refusal.status == 408 ? "timeout"
+                                                    : "unavailable",
+                            refusal.why)
+                  : reply(refusal.status, "text/plain; charset=utf-8", std::string(refusal.why) + "\n");
           response.close = true;
           co_return response;
         }
@@ -713,8 +745,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
       auto token = asio::redirect_error(asio::use_awaitable, ec);
       auto buffer = asio::buffer(to, room);
       const auto n = co_await self->socket_.async_read_some(buffer, token);
-      if (chunked) self->end_ = n;
-      else body.resize(before + n);
+      if (chunked)
+        self->end_ = n;
+      else
+        body.resize(before + n);
       server.metrics.bytes_in += n;
       self->window_bytes_ += n;
       if (self->phase_ == Phase::closed) co_return Refusal{400, "closed"};
@@ -790,8 +824,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
       std::string_view tail;
       if (chunked) {
         if (!chunk.empty()) self->out_ += hex(chunk.size()) + "\r\n";
-        if (chunk.empty()) tail = last_chunk;
-        else tail = more ? chunk_end : std::string_view("\r\n0\r\n\r\n");
+        if (chunk.empty())
+          tail = last_chunk;
+        else
+          tail = more ? chunk_end : std::string_view("\r\n0\r\n\r\n");
       }
       self->answering_ = true;
       const bool ok = co_await write_all(self, self->out_, chunk, tail, 0);
@@ -821,8 +857,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Socket socket_;
   std::string address_;
   Phase phase_ = Phase::head;
-  Clock::time_point since_;  // start of the phase; in `body` of the window, in `writing` too
-  std::uint64_t window_bytes_ = 0;              // of a body in this window
+  Clock::time_point since_;         // start of the phase; in `body` of the window, in `writing` too
+  std::uint64_t window_bytes_ = 0;  // of a body in this window
   std::uint64_t written_ = 0, taken_before_ = 0;
 
   std::string in_;  // unread input is [begin_, end_)
@@ -884,15 +920,19 @@ void Server::Impl::admit(int fd, std::string address, int family) {
   }
   auto& from_here = per_address[address];
   ++from_here;
-  const bool greedy = family != AF_UNIX && limits.connections_per_address && from_here > limits.connections_per_address;
+  const bool greedy =
+      family != AF_UNIX && limits.connections_per_address && from_here > limits.connections_per_address;
   auto connection = std::make_shared<Connection>(shared_from_this(), owned.fd, family, std::move(address));
   owned.release();
   connection->at = connections.insert(connections.end(), connection);
   ++metrics.open;
   drained.reset();
-  if (full) connection->turn_away(503, "too many connections");
-  else if (greedy) connection->turn_away(429, "too many connections from this address");
-  else connection->start();
+  if (full)
+    connection->turn_away(503, "too many connections");
+  else if (greedy)
+    connection->turn_away(429, "too many connections from this address");
+  else
+    connection->start();
 }
 
 Task<void> Server::Impl::accept_from(std::shared_ptr<Impl> self, std::shared_ptr<Listener> listener) {
@@ -928,8 +968,8 @@ void Server::Impl::close_listeners() {
   for (const auto& listener : listeners) {
     struct stat now {};
     // Only if it is still ours: a newer server may have replaced it.
-    if (!listener->path.empty() && ::stat(listener->path.c_str(), &now) == 0 && now.st_dev == listener->device &&
-        now.st_ino == listener->inode)
+    if (!listener->path.empty() && ::stat(listener->path.c_str(), &now) == 0 &&
+        now.st_dev == listener->device && now.st_ino == listener->inode)
       ::unlink(listener->path.c_str());
     listener->watch.close();
   }
@@ -956,10 +996,13 @@ Task<void> Server::Impl::stop(std::shared_ptr<Impl> self, milliseconds grace) {
     if (connection->is_quiet()) connection->close();
   }
   const bool drained = co_await self->drained.wait(grace);
-  if (!drained) log::warning("stopping: " + std::to_string(self->connections.size()) + " connections cut off");
+  if (!drained)
+    log::warning("stopping: " + std::to_string(self->connections.size()) + " connections cut off");
   self->close_all();
   const bool joined = co_await self->exchanges.join(milliseconds(1000));
-  if (!joined) log::error("stopping: " + std::to_string(self->exchanges.size()) + " requests did not end when cancelled");
+  if (!joined)
+    log::error("stopping: " + std::to_string(self->exchanges.size()) +
+               " requests did not end when cancelled");
   (void)co_await self->accepts.join(milliseconds(1000));
 }
 
@@ -993,7 +1036,8 @@ Result<Address> Server::listen(const std::string& host, std::uint16_t port) {
   if (fd.fd < 0) return os_error(Code::unavailable, "can't listen on " + where);
   const int yes = 1;
   ::setsockopt(fd.fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (::bind(fd.fd, reinterpret_cast<const sockaddr*>(&address), size) != 0 || ::listen(fd.fd, SOMAXCONN) != 0)
+  if (::bind(fd.fd, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+      ::listen(fd.fd, SOMAXCONN) != 0)
     return os_error(errno == EADDRINUSE ? Code::conflict : Code::unavailable, "can't listen on " + where);
   size = sizeof address;
   ::getsockname(fd.fd, reinterpret_cast<sockaddr*>(&address), &size);

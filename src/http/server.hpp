@@ -1,9 +1,11 @@
 #pragma once
-// An HTTP/1.1 server that bad clients can't hurt: every wait has a limit, every buffer a bound, what is malformed is
-// refused and the connection closed. One loop, its thread. Handlers are called on the loop's thread only.
+// An HTTP/1.1 server that bad clients can't hurt: every wait has a limit, every buffer a bound, what is
+// malformed is refused and the connection closed. One loop, its thread. Handlers are called on the loop's
+// thread only.
 //
-// Order for each request: head parsed → handle_now (bodyless requests) → admit → body read → handle → response written.
-// No body is read before admit lets it in. Requests of one connection are answered in order, one at a time.
+// Order for each request: head parsed → handle_now (bodyless requests) → admit → body read → handle →
+// response written. No body is read before admit lets it in. Requests of one connection are answered in
+// order, one at a time.
 
 #include <chrono>
 #include <cstddef>
@@ -22,41 +24,42 @@ using std::chrono::milliseconds;
 class Handler {
  public:
   virtual ~Handler() = default;
-  /// The fast path, without a coroutine: called first for requests without a body. True if `response` answers it.
-  /// It is a complete answer: it must do for itself what admit() would (authentication, Host).
+  /// The fast path, without a coroutine: called first for requests without a body. True if `response` answers
+  /// it. It is a complete answer: it must do for itself what admit() would (authentication, Host).
   virtual bool handle_now(Request& request, Response& response);
-  /// The head is here, the body is not read. Return a response to refuse or answer at once; or set request.context and
-  /// request.body_limit and return nothing to let the body in.
+  /// The head is here, the body is not read. Return a response to refuse or answer at once; or set
+  /// request.context and request.body_limit and return nothing to let the body in.
   virtual Task<std::optional<Response>> admit(Request& request) = 0;
   virtual Task<Response> handle(Request request) = 0;
 };
 
 struct Limits {
-  std::size_t header_bytes = 8 * 1024;             // request line and fields → 431
-  std::size_t header_fields = 100;                 // → 431
-  std::uint64_t body_bytes = 64ull << 20;          // → 413; admit() may change it for a request
-  std::uint64_t buffered_bytes = 512ull << 20;     // bodies of all connections together → 503, Retry-After
-  std::size_t connections = 4096;                  // beyond: 503 and close
-  std::size_t connections_per_address = 0;         // 0: no bound; beyond: 429 and close
-  milliseconds header_timeout{10'000};             // from the first byte of a request, or from the accept → 408
-  milliseconds idle_timeout{60'000};               // keep-alive, between requests → closed
-  milliseconds body_window{10'000};                // in each window a body must bring body_rate bytes/s → 408
+  std::size_t header_bytes = 8 * 1024;          // request line and fields → 431
+  std::size_t header_fields = 100;              // → 431
+  std::uint64_t body_bytes = 64ull << 20;       // → 413; admit() may change it for a request
+  std::uint64_t buffered_bytes = 512ull << 20;  // bodies of all connections together → 503, Retry-After
+  std::size_t connections = 4096;               // beyond: 503 and close
+  std::size_t connections_per_address = 0;      // 0: no bound; beyond: 429 and close
+  milliseconds header_timeout{10'000};  // from the first byte of a request, or from the accept → 408
+  milliseconds idle_timeout{60'000};    // keep-alive, between requests → closed
+  milliseconds body_window{10'000};     // in each window a body must bring body_rate bytes/s → 408
   std::uint64_t body_rate = 1024;
-  milliseconds write_timeout{30'000};              // in each such window the peer must take write_rate bytes/s → closed
+  milliseconds write_timeout{30'000};  // in each such window the peer must take write_rate bytes/s → closed
   std::uint64_t write_rate = 1024;
-  milliseconds linger{2'000};                      // after a refusal: how long to drain what the peer still sends
-  milliseconds sweep{250};                         // how often the deadlines are looked at
+  milliseconds linger{2'000};  // after a refusal: how long to drain what the peer still sends
+  milliseconds sweep{250};     // how often the deadlines are looked at
 };
 
 struct Address {
-  std::string host;  // numeric, or the path of a Unix socket
+  std::string host;        // numeric, or the path of a Unix socket
   std::uint16_t port = 0;  // 0 for a Unix socket
 };
 
-/// Counters since the start, but `open`, `active` and `buffered`, which are of now. Read on the loop's thread.
+/// Counters since the start, but `open`, `active` and `buffered`, which are of now. Read on the loop's
+/// thread.
 struct Metrics {
-  std::uint64_t accepted = 0, refused = 0;        // connections
-  std::uint64_t requests = 0, errors = 0;         // errors: answers of the server itself to bad requests
+  std::uint64_t accepted = 0, refused = 0;  // connections
+  std::uint64_t requests = 0, errors = 0;   // errors: answers of the server itself to bad requests
   std::uint64_t timeouts = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::uint64_t open = 0, active = 0, buffered = 0;  // connections, requests being answered, body bytes held
@@ -70,14 +73,15 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Binds to a numeric address or "localhost" (port 0: a free one) and says where. Connections wait until serve().
+  /// Binds to a numeric address or "localhost" (port 0: a free one) and says where. Connections wait until
+  /// serve().
   [[nodiscard]] Result<Address> listen(const std::string& host, std::uint16_t port);
   /// A Unix socket with these permissions; replaces a stale one, refuses a live one. Removed at stop.
   [[nodiscard]] Result<Address> listen_unix(const std::string& path, unsigned mode);
   /// Starts accepting on all that is bound.
   void serve();
-  /// Stops accepting and closes idle connections at once; requests in flight may finish within `grace`, then get a 503
-  /// if they had no answer yet, and are closed; their handlers are cancelled.
+  /// Stops accepting and closes idle connections at once; requests in flight may finish within `grace`, then
+  /// get a 503 if they had no answer yet, and are closed; their handlers are cancelled.
   Task<void> stop(milliseconds grace);
   [[nodiscard]] bool stopping() const;
   [[nodiscard]] const Metrics& metrics() const;

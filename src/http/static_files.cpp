@@ -31,7 +31,8 @@ struct Fd {
   int fd;
 };
 
-/// The components of a decoded path, or nothing if one is empty in the middle, "." or "..", a dotfile, or odd.
+/// The components of a decoded path, or nothing if one is empty in the middle, "." or "..", a dotfile, or
+/// odd.
 std::optional<std::vector<std::string>> components(std::string_view path) {
   std::vector<std::string> out;
   if (path.empty() || path.front() != '/' || path.size() > 4096) return std::nullopt;
@@ -51,7 +52,8 @@ std::optional<std::vector<std::string>> components(std::string_view path) {
 /// Opens beneath `root` without following any symbolic link; -1 and errno.
 int open_beneath(int root, const std::vector<std::string>& parts) {
   static std::atomic<bool> has_openat2 = true;
-  constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY;  // a FIFO must not block the pool
+  constexpr int flags =
+      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY;  // a FIFO must not block the pool
   if (has_openat2) {
     std::string path;
     for (const auto& part : parts) path += (path.empty() ? "" : "/") + part;
@@ -62,7 +64,8 @@ int open_beneath(int root, const std::vector<std::string>& parts) {
     if (fd >= 0 || (errno != ENOSYS && errno != EPERM)) return static_cast<int>(fd);
     if (errno == ENOSYS) has_openat2 = false;
   }
-  // No component is "..", none is followed if a link: nothing outside can be reached, whatever is renamed meanwhile.
+  // No component is "..", none is followed if a link: nothing outside can be reached, whatever is renamed
+  // meanwhile.
   Fd at(::openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (std::size_t i = 0; at.fd >= 0 && i < parts.size(); ++i) {
     const bool last = i + 1 == parts.size();
@@ -113,7 +116,8 @@ File load(int root, std::vector<std::string> parts, bool ends_with_slash, std::u
   if (fd.fd < 0 || ::fstat(fd.fd, &info) != 0) return fail(errno);
   if (S_ISDIR(info.st_mode)) {
     file.is_directory = true;
-    if (!ends_with_slash && !parts.empty()) return file;  // the caller redirects, else relative links would break
+    if (!ends_with_slash && !parts.empty())
+      return file;  // the caller redirects, else relative links would break
     parts.emplace_back("index.html");
     fd = Fd(open_beneath(root, parts));
     if (fd.fd < 0 || ::fstat(fd.fd, &info) != 0) return fail(errno);
@@ -126,9 +130,9 @@ File load(int root, std::vector<std::string> parts, bool ends_with_slash, std::u
   file.size = static_cast<std::uint64_t>(info.st_size);
   file.modified = info.st_mtim.tv_sec;
   std::array<char, 64> tag{};
-  const int n = std::snprintf(tag.data(), tag.size(), "\"%llx-%llx-%lx\"", static_cast<unsigned long long>(file.size),
-                              static_cast<unsigned long long>(info.st_mtim.tv_sec),
-                              static_cast<unsigned long>(info.st_mtim.tv_nsec));
+  const int n = std::snprintf(
+      tag.data(), tag.size(), "\"%llx-%llx-%lx\"", static_cast<unsigned long long>(file.size),
+      static_cast<unsigned long long>(info.st_mtim.tv_sec), static_cast<unsigned long>(info.st_mtim.tv_nsec));
   file.etag.assign(tag.data(), static_cast<std::size_t>(n));
   if (file.size > largest) {
     file.too_large = true;
@@ -167,7 +171,8 @@ Result<StaticFiles> StaticFiles::open(async::Pool& pool, const std::string& root
 
 namespace {
 template <class S>
-Task<Response> serve_from(std::shared_ptr<const S> state, std::string method, std::string path, Headers headers) {
+Task<Response> serve_from(std::shared_ptr<const S> state, std::string method, std::string path,
+                          Headers headers) {
   if (method != "GET" && method != "HEAD") {
     auto response = problem(405, "method_not_allowed", "only GET and HEAD");
     response.headers.add("Allow", "GET, HEAD");
@@ -193,11 +198,19 @@ Task<Response> serve_from(std::shared_ptr<const S> state, std::string method, st
   }
   if (file.error) {
     switch (file.error) {
-      case ENOENT: case ENOTDIR: case ELOOP: case EXDEV: case EACCES: case EPERM: case ENAMETOOLONG: case ENXIO:
+      case ENOENT:
+      case ENOTDIR:
+      case ELOOP:
+      case EXDEV:
+      case EACCES:
+      case EPERM:
+      case ENAMETOOLONG:
+      case ENXIO:
         co_return problem(404, "not_found", "no such file");
       default:
         log::error("static file " + path + ": " + std::strerror(file.error));
-        co_return problem(file.error == EMFILE || file.error == ENFILE ? 503 : 500, "internal", "can't read the file");
+        co_return problem(file.error == EMFILE || file.error == ENFILE ? 503 : 500, "internal",
+                          "can't read the file");
     }
   }
   if (file.too_large) co_return problem(500, "internal", "the file is larger than this server hands out");

@@ -1,7 +1,8 @@
 #pragma once
-// A directory tree as GET and HEAD answers. Nothing outside the tree is ever opened (openat2 RESOLVE_BENEATH, no
-// symbolic links; component by component where the kernel lacks it), no dotfiles, no listings; a directory answers with
-// its index.html. Files are read on the pool, up to `largest` bytes. ETag, Last-Modified and 304, no ranges.
+// A directory tree as GET and HEAD answers. Nothing outside the tree is ever opened (openat2 RESOLVE_BENEATH,
+// no symbolic links; component by component where the kernel lacks it), no dotfiles, no listings; a directory
+// answers with its index.html. Files are read on the pool, up to `largest` bytes. ETag, Last-Modified and
+// 304, no ranges.
 
 #include <cstdint>
 #include <memory>
@@ -17,7 +18,8 @@ class StaticFiles {
   /// `root` is opened here and kept; not_found if it is no directory.
   [[nodiscard]] static Result<StaticFiles> open(async::Pool& pool, const std::string& root,
                                                 std::uint64_t largest = 32ull << 20);
-  /// Answers for `path` within the tree (decoded, "/" first), by the request's method and conditional headers.
+  /// Answers for `path` within the tree (decoded, "/" first), by the request's method and conditional
+  /// headers.
   [[nodiscard]] Task<Response> serve(std::string method, std::string path, Headers headers) const;
 
  private:

@@ -42,13 +42,15 @@ class StaticFilesTest : public ::testing::Test {
   void TearDown() override { fs::remove_all(base); }
   static void put(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
-  static Task<void> ask(const StaticFiles* files, std::string method, std::string path, Headers headers, Response* out) {
+  static Task<void> ask(const StaticFiles* files, std::string method, std::string path, Headers headers,
+                        Response* out) {
     auto response = co_await files->serve(std::move(method), std::move(path), std::move(headers));
     *out = std::move(response);
   }
   Response get(std::string path, Headers headers = {}, std::string method = "GET") {
     Response out;
-    async::spawn(loop, ask(files.get(), std::move(method), std::move(path), std::move(headers), &out), "test");
+    async::spawn(loop, ask(files.get(), std::move(method), std::move(path), std::move(headers), &out),
+                 "test");
     loop.run_until_idle();
     return out;
   }
@@ -91,9 +93,10 @@ TEST_F(StaticFilesTest, AnswersNotModified) {
 }
 
 TEST_F(StaticFilesTest, NothingOutside) {
-  for (const char* path : {"/../outside.txt", "/sub/../../outside.txt", "//etc/passwd", "/./index.html", "/.secret",
-                           "/link.txt", "/up/outside.txt", "/up/", "/inner.html", "/fifo", "/..", "/...", "/sub//x",
-                           "/sub\\..\\x", "/nothing", "", "x", "/proc/self/root/etc/passwd"}) {
+  for (const char* path :
+       {"/../outside.txt", "/sub/../../outside.txt", "//etc/passwd", "/./index.html", "/.secret", "/link.txt",
+        "/up/outside.txt", "/up/", "/inner.html", "/fifo", "/..", "/...", "/sub//x", "/sub\\..\\x",
+        "/nothing", "", "x", "/proc/self/root/etc/passwd"}) {
     const auto response = get(path);
     EXPECT_EQ(response.status, 404) << path;
   }

@@ -90,8 +90,8 @@ std::string percent_encode(std::string_view text) {
   constexpr char hex[] = "0123456789ABCDEF";
   std::string out;
   for (const unsigned char c : text) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-                       c == '.' || c == '_' || c == '~';
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                       c == '-' || c == '.' || c == '_' || c == '~';
     if (plain) {
       out += static_cast<char>(c);
     } else {
@@ -131,7 +131,8 @@ std::optional<std::string> cookie_value(std::string_view header, std::string_vie
     const auto equals = piece.find('=');
     if (equals == std::string_view::npos || piece.substr(0, equals) != name) continue;
     auto value = piece.substr(equals + 1);
-    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
+      value = value.substr(1, value.size() - 2);
     return std::string(value);
   }
   return std::nullopt;
@@ -147,8 +148,9 @@ std::string http_date(std::time_t time) {
   std::tm tm{};
   gmtime_r(&time, &tm);
   char text[64];
-  const int n = std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", day_names[tm.tm_wday],
-                              tm.tm_mday, month_names[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+  const int n =
+      std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", day_names[tm.tm_wday],
+                    tm.tm_mday, month_names[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
   return {text, static_cast<std::size_t>(std::clamp(n, 0, static_cast<int>(sizeof text) - 1))};
 }
 
@@ -172,8 +174,8 @@ std::optional<std::time_t> parse_http_date(std::string_view text) {
   tm.tm_hour = number(17, 2);
   tm.tm_min = number(20, 2);
   tm.tm_sec = number(23, 2);
-  if (tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_mon < 0 || year < 1970 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
-      tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
+  if (tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_mon < 0 || year < 1970 || tm.tm_hour < 0 ||
+      tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
     return std::nullopt;
   tm.tm_year = year - 1900;
   return timegm(&tm);

@@ -32,15 +32,20 @@ async function simulate(name) {
   const button = page.getByRole('button', { name: /simulate/i }).first();
   await button.waitFor({ state: 'visible', timeout: 60_000 });
   await page.waitForLoadState('networkidle', { timeout: 60_000 });
-  const [response] = await Promise.all([
-    page.waitForResponse((r) => r.url().endsWith('/exec') && r.request().method() === 'POST', { timeout: 120_000 }),
-    button.click(),
-  ]);
+  // Pressed before its plots are laid out, the Desktop errs and sends nothing; a user presses again.
+  const isRun = (r) => r.url().endsWith('/exec') && r.method() === 'POST';
+  let request = null;
+  for (let attempt = 0; request === null && attempt < 6; ++attempt) {
+    await page.waitForTimeout(1_000);
+    [request] = await Promise.all([page.waitForRequest(isRun, { timeout: 5_000 }).catch(() => null), button.click()]);
+  }
+  if (request === null) throw new Error(`nothing was sent; errors of the page: ${errors.join('; ')}`);
+  const response = await request.response();
   const body = await response.json();
   const finished = await page.getByText('Simulation finished.').first().waitFor({ timeout: 60_000 }).then(() => true, () => false);
   const result = {
     name, greeting, finished, errors, foreign, url: response.url(), status: response.status(), page: page.url(),
-    source: JSON.parse(response.request().postData()).source, message: body.message,
+    source: JSON.parse(request.postData()).source, message: body.message,
     events: (body.data?.events || []).map((e) => (e.times || []).length),
     positions: Object.keys(body.data?.positions || {}).length,
     chip: await page.locator(`button[title="${base}"]`).count(),
