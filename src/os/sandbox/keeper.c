@@ -211,8 +211,6 @@ static int read_configuration(int fallback) {
     if (next) *next++ = 0;
     if (parse_line(line) < 0) return -1;
   }
-  if (geteuid() == 0 && (config.uid <= 0 || config.gid <= 0))
-    return fail_with(EINVAL, "configuration", "a server that runs as root needs uid and gid");
   return 0;
 }
 
@@ -414,11 +412,13 @@ static int drop_identity(void) {
 }
 
 static int stage_one(int probing) {
-  int root = geteuid() == 0;
+  int root = geteuid() == 0;  // really: inside, everybody is 0
   if (die_with_parent() < 0) return fail("parent-death", NULL);
   umask(022);
   sys_close_range(FILTER + 1, ~0u);
   if (read_configuration(probing) < 0) return -1;
+  if (root && config.namespaces && (config.uid <= 0 || config.gid <= 0))
+    return fail_with(EINVAL, "configuration", "a server that runs as root needs uid and gid");
   // Before anything changes: the binary may be in a directory that only root may enter.
   int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   if (self < 0) return fail("self", "/proc/self/exe");
