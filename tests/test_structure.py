@@ -105,7 +105,7 @@ def tracked():
 # Written so that this file does not match itself.
 FORBIDDEN = [
     (r"[T]ODO|[F]IXME|\b[X]XX\b", "an unfinished thought"),
-    (r"(?<![~\w)+'])/w[o]rk/(?:main|shared|\.)|/root/\.|/home/[a-z]+/[a-z]", "a path of somebody's machine"),
+    (r"(?<![~\w)+'])/w[o]rk/(?:main|shared|\.)|/root/\.|/home/(?!lab/)[a-z]+/[a-z]", "a path of somebody's machine"),
     (r"registry\.npmj[s]\.org|pypi\.or[g]/simple|\"reso[l]ved\"\s*:", "a package registry"),
     (r"<<<<<[<]<|>>>>>[>]>", "a conflict"),
 ]

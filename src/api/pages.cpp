@@ -69,12 +69,15 @@ Task<http::Response> desktop(Context& context, http::Request request) {
     response = embedded("text/html; charset=utf-8", context.desktop_index);
   } else if (request.path == "/desktop/myelin-init.js") {
     response = embedded("text/javascript; charset=utf-8", embedded_desktop_init_js);
+  } else if (request.path == "/desktop/registerSW.js") {
+    // The package's own would cache an index.html that points at a former server.
+    response = embedded("text/javascript; charset=utf-8", "");
   } else if (request.path == "/desktop/assets/workspaces/nest/config/backends.json") {
     // The page's own origin, in the form that NEST Desktop reads at its first visit.
     std::string url = (request.secure ? "https://" : "http://") + std::string(request.headers.get("Host"));
     std::string body = "{\"insite\":{\"enabled\":false},\"nest\":{\"enabled\":true,\"url\":";
     codec::append_quoted(body, url);
-    body += "}}";
+    body += "},\"nestml\":{\"enabled\":false,\"url\":\"http://localhost:52426\"}}";
     response = embedded("application/json", body);
   } else {
     std::string path = request.path.substr(8);

@@ -8,4 +8,16 @@
       JSON.stringify({ state: { enabled: true, loadedFromAssets: true, url: location.origin } }));
     sessionStorage.setItem("nest-backend-store", JSON.stringify({ state: { accessToken: token } }));
   }
+
+  // NEST Desktop 4.2 reads its projects before its models are stored, when both come quickly at a first visit: its Simulate button
+  // is then dead until a reload. From a server this near, the projects have to wait a little.
+  const fetchNow = window.fetch;
+  window.fetch = async (resource, options) => {
+    if (/\/workspaces\/nest\/projects\/[^/]+\.json/.test(String(resource.url ?? resource)))
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    return fetchNow(resource, options);
+  };
+
+  // Its service worker would keep pages of an older server; the server sends none, and a former one is removed.
+  navigator.serviceWorker?.getRegistrations().then((all) => all.forEach((one) => one.unregister()));
 }

@@ -258,6 +258,10 @@ def environment(home, namespaces, extra):
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(cache, "jax")
     os.environ["PWD"] = home
+    # Where nest.Install and the dynamic loader look for modules that users compiled.
+    libraries = [os.path.join(work, "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+    os.environ["LD_LIBRARY_PATH"] = ":".join(path for path in libraries if path)
+    os.environ.pop("MYELIN_ENTER_LIBRARY", None)
     for name, value in (extra or {}).items():
         os.environ[str(name)] = str(value)
     import tempfile

@@ -1,0 +1,170 @@
+"""What a session gets: engines, files that stay, the operator's mounts, compiled modules, an interpreter of the lab's own."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from conftest import ENGINES_PYTHON
+
+
+def native(server, method, path, body=None, token=None):
+    client = server.client() if token is None else server.client(token)
+    return client.request(method, path, json_body=body, headers={"Authorization": "Bearer " + (token or server.token)})
+
+
+def start(server, engine, name):
+    answer = native(server, "POST", "/v1/sessions", {"engine": engine, "name": name})
+    assert answer.status == 201, answer
+    return answer.json()["id"]
+
+
+def run(server, identity, source, returns=None):
+    answer = native(server, "POST", "/v1/sessions/%s/exec" % identity, {"source": source, "return": returns})
+    assert answer.status == 200, answer
+    return answer.json()["data"]
+
+
+@pytest.mark.parametrize("engine, source, wanted", [
+    ("nest", "import nest\na = nest.Create('iaf_psc_alpha', 3).tolist()", [1, 2, 3]),
+    ("neuron", "from neuron import h\ns = h.Section(name='soma')\na = [s.nseg, s.L]", [1, 100.0]),
+    ("jaxley", "import jaxley, jax.numpy\na = float(jax.numpy.arange(4).sum())", 6.0),
+    ("python", "a = sum(range(5))", 10),
+])
+def test_every_engine_answers(server, engine, source, wanted):
+    identity = start(server, engine, "engine-" + engine)
+    assert run(server, identity, source, "a") == wanted
+    assert native(server, "DELETE", "/v1/sessions/" + identity).status == 204
+
+
+def test_globals_persist_in_a_native_session_unless_fresh(server):
+    identity = start(server, "python", "notebook")
+    run(server, identity, "a = 1")
+    assert run(server, identity, "a += 1", "a") == 2
+    answer = native(server, "POST", "/v1/sessions/%s/exec" % identity, {"source": "b = 'a' in globals()", "return": "b", "fresh": True})
+    assert answer.json()["data"] is False
+    native(server, "DELETE", "/v1/sessions/" + identity)
+
+
+def test_work_is_kept_and_shared_and_the_rest_is_not(server):
+    first, second = start(server, "python", "w1"), start(server, "python", "w2")
+    run(server, first, "import os\nopen('work/kept', 'w').write('x' * 10)\nopen('/tmp/gone', 'w').write('y')\nopen('gone', 'w').write('z')")
+    assert run(server, second, "import os\na = [open('work/kept').read(), os.path.exists('/tmp/gone'), os.path.exists('gone')]", "a") == ["x" * 10, False, False]
+    native(server, "DELETE", "/v1/sessions/" + first)
+    third = start(server, "nest", "w3")
+    assert run(server, third, "a = len(open('work/kept').read())", "a") == 10
+    for identity in (second, third):
+        native(server, "DELETE", "/v1/sessions/" + identity)
+
+
+def test_mounts_of_the_operator(make_server, tmp_path):
+    shown, writable = tmp_path / "shown", tmp_path / "writable"
+    for folder in (shown, writable):
+        folder.mkdir()
+        folder.chmod(0o777)
+    tmp_path.chmod(0o755)
+    (shown / "data").write_text("42")
+    server = make_server(mount=[{"path": str(shown), "target": "/data/shown", "mode": "ro"},
+                                {"path": str(writable), "target": "/data/writable", "mode": "rw", "engines": ["python"]}])
+    if server.client().get("/v1/health").json()["isolation"] == "reduced":
+        pytest.skip("no mounts without namespaces")
+    source = """
+import os
+a = [open('/data/shown/data').read()]
+try:
+    open('/data/shown/x', 'w'); a.append('written')
+except OSError as error:
+    a.append(error.errno)
+try:
+    open('/data/writable/x', 'w').write('1'); a.append('written')
+except OSError as error:
+    a.append(error.errno)
+"""
+    assert run(server, start(server, "python", "m"), source, "a") == ["42", 30, "written"]
+    assert (writable / "x").read_text() == "1"
+    assert run(server, start(server, "nest", "m"), source, "a")[:2] == ["42", 30]
+
+
+MODULE = r'''
+#include "nest_extension_interface.h"
+#include "iaf_psc_alpha.h"
+namespace hello {
+class Neuron : public nest::iaf_psc_alpha {
+ public:
+  Neuron() = default;
+  Neuron(const Neuron& other) : nest::iaf_psc_alpha(other) {}
+};
+class Module : public nest::NESTExtensionInterface {
+ public:
+  void initialize() override { nest::register_node_model<Neuron>("hello_neuron"); }
+};
+}  // namespace hello
+hello::Module hellomodule_LTX_module;
+'''
+
+BUILD = r'''
+import os, subprocess, nest
+open("hello.cpp", "w").write(MODULE)
+library = os.path.expanduser("~/work/lib")
+os.makedirs(library, exist_ok=True)
+built = subprocess.run(["g++", "-std=c++20", "-O1", "-fopenmp", "-shared", "-fPIC",
+                        "-D_GLIBCXX_USE_CXX11_ABI=0",  # as NEST's wheel was built
+                        "-I",
+                        os.path.join(os.path.dirname(nest.__file__), "include", "nest"), "hello.cpp",
+                        "-o", library + "/hellomodule.so"], capture_output=True, text=True)
+if built.returncode:
+    raise RuntimeError(built.stderr[-2000:])
+'''
+
+
+def test_a_compiled_extension_module_installs(server):
+    client = server.client().kernel("module")
+    built = client.request("POST", "/exec", json_body={"source": "MODULE = %r\n%s" % (MODULE, BUILD)})
+    assert built.status == 200, built
+    client.call("ResetKernel")
+    client.call("Install", "hellomodule")
+    assert client.call("Create", "hello_neuron", 2) == [1, 2]
+    # compiled once, it is there for the user's other sessions
+    other = server.client().kernel("module-2")
+    other.call("ResetKernel")
+    other.call("Install", "hellomodule")
+    assert other.call("Create", "hello_neuron") == [1]
+
+
+@pytest.fixture
+def own_environment(tmp_path):
+    """An interpreter of the lab's own, in a folder that only its owner may enter, with a module that starts a thread."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    environment = home / "env"
+    subprocess.run([os.path.realpath(ENGINES_PYTHON), "-m", "venv", "--without-pip", str(environment)], check=True)
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "thread_at_import.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\nanswer = 42\n")
+    (site / "of_the_lab.py").write_text("answer = 43\n")
+    return environment / "bin" / "python"
+
+
+def test_an_environment_below_a_private_home(make_server, own_environment):
+    if os.geteuid() != 0:
+        own_environment.parent.parent.parent.chmod(0o755)
+    server = make_server(engine={"python": {"python": str(own_environment), "preload": ["of_the_lab"]}})
+    assert run(server, start(server, "python", "own"), "import of_the_lab\na = of_the_lab.answer", "a") == 43
+
+
+def test_an_engine_that_starts_a_thread_starts_cold(make_server, own_environment):
+    server = make_server(engine={"python": {"python": str(own_environment), "preload": ["thread_at_import"]}})
+    for name in ("one", "two"):
+        identity = start(server, "python", name)
+        assert run(server, identity, "import thread_at_import, threading\na = [thread_at_import.answer, threading.active_count()]", "a") == [42, 2]
+
+
+def test_a_session_that_ended_says_why(server):
+    identity = start(server, "python", "mortal")
+    answer = native(server, "POST", "/v1/sessions/%s/exec" % identity, {"source": "import os\nprint('last words')\nos._exit(3)"})
+    assert answer.status == 410 and "exited with code 3" in answer.json()["detail"], answer
+    again = native(server, "POST", "/v1/sessions/%s/exec" % identity, {"source": "1"})
+    assert again.status == 410 and "last words" in json.dumps(again.json()), again
+    status = native(server, "GET", "/v1/sessions/" + identity).json()
+    assert status["state"] == "ended" and status["cause"]["code"] == "exited", status
