@@ -31,9 +31,9 @@ Result<store::Database> open_data(const Flags& flags, const Surroundings& surrou
   auto config = load(flags, surroundings);
   if (!config) return config.take_error();
   std::error_code error;
-  std::filesystem::create_directories(config->data, error);
+  bool made = std::filesystem::create_directories(config->data, error);
   if (error) return Error{Code::internal, "can't make " + config->data.string() + ": " + error.message(), ""};
-  std::filesystem::permissions(config->data, std::filesystem::perms::owner_all, error);
+  if (made) std::filesystem::permissions(config->data, std::filesystem::perms::owner_all, error);
   return store::open_state(config->data);
 }
 

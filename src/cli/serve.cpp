@@ -94,7 +94,7 @@ std::vector<worker::EngineOptions> engine_options(const Config& config, const fs
     engine.home = (config.data / "scratch").string();
     engine.namespaces = namespaces;
     engine.scratch_bytes = config.limits_for(name, "").scratch.of(0);
-    if (namespaces && config.worker_uid) engine.uid = *config.worker_uid;
+    if (config.worker_uid) engine.uid = *config.worker_uid;
     for (const auto& mount : config.mounts) {
       bool fits = mount.engines.empty() || std::find(mount.engines.begin(), mount.engines.end(), name) != mount.engines.end();
       if (fits) engine.mounts.push_back({mount.path.string(), mount.target.string(), mount.writable});
@@ -204,8 +204,10 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
       log::warning("no cgroups: " + tree.error().message);
     }
   }
-  for (const char* name : {"users", "cache"})  // what the processes below the keeper open by themselves
-    if (namespaces && config.worker_uid && ::chown((config.data / name).c_str(), *config.worker_uid, *config.worker_uid) != 0)
+  // Without namespaces a session reaches its files by their own path: through DIR, not into it.
+  if (!namespaces && config.worker_uid) ::chmod(config.data.c_str(), 0711);
+  for (const char* name : {"users", "cache", "scratch"})  // what the processes below the keeper open by themselves
+    if (config.worker_uid && ::chown((config.data / name).c_str(), *config.worker_uid, *config.worker_uid) != 0)
       return fail({Code::internal, "can't give " + (config.data / name).string() + " to the sessions' uid", ""});
   std::string isolation = !namespaces ? "reduced" : groups ? "full" : "no cgroup";
   if (isolation == "no cgroup")
@@ -245,7 +247,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     };
     options.seccomp_program = *filter;
     options.users_directory = (config.data / "users").string();
-    if (namespaces) options.uid = config.worker_uid;
+    options.uid = config.worker_uid;
     options.memory_all_bytes = config.limits.memory_all.of(memory);
     options.modules = config.modules;
     options.one_user_only = !namespaces && !reduced_allowed;

@@ -47,7 +47,8 @@ TEST(Memfd, sealed_one_can_not_change) {
 }
 
 TEST(Memfd, others_are_not_sealed) {
-  UniqueFd open_one(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING)), file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  UniqueFd open_one(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING)),
+      file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   EXPECT_FALSE(is_memfd_sealed_against_shrinking(open_one.get()));
   EXPECT_FALSE(is_memfd_sealed_against_shrinking(file.get()));
 }
@@ -81,9 +82,12 @@ TEST(Process, child_gets_its_descriptors_and_nothing_else) {
   auto pair = socket_pair(SocketKind::stream);
   int stray = ::fcntl(0, F_DUPFD, 50);  // open and inheritable on purpose
   // The numbers wanted are taken by others here, in the wrong order.
-  auto child = spawn({.arguments = {"/bin/sh", "-c",
-                                    "for n in 0 1 2 3 4 5 50 100 101; do [ -e /proc/$$/fd/$n ] && x=\"$x $n\"; done; echo $A $x >&4"},
-                      .environment = {"A=b", "PATH=/usr/bin:/bin"}, .fds = {-1, pair->second.get()}});
+  auto child = spawn(
+      {.arguments =
+           {"/bin/sh", "-c",
+            "for n in 0 1 2 3 4 5 50 100 101; do [ -e /proc/$$/fd/$n ] && x=\"$x $n\"; done; echo $A $x >&4"},
+       .environment = {"A=b", "PATH=/usr/bin:/bin"},
+       .fds = {-1, pair->second.get()}});
   ASSERT_TRUE(child) << child.error().message;
   pair->second.reset();
   ASSERT_TRUE(wait_readable(pair->first.get(), patience_ms));
@@ -105,7 +109,8 @@ TEST(Process, missing_program_is_an_error) {
 TEST(Process, use_of_a_tree) {
   auto pair = socket_pair(SocketKind::stream);
   auto child = spawn({.arguments = {"/bin/sh", "-c", "sleep 60 & sleep 60 & echo up >&3; wait"},
-                      .environment = {"PATH=/usr/bin:/bin"}, .fds = {pair->second.get()}});
+                      .environment = {"PATH=/usr/bin:/bin"},
+                      .fds = {pair->second.get()}});
   ASSERT_TRUE(child);
   ASSERT_TRUE(wait_readable(pair->first.get(), patience_ms));
   std::array roots{child->pid};
@@ -155,7 +160,8 @@ class Cgroup : public testing::Test {
   Result<Child> waiting_shell(const std::string& script) {
     auto pair = socket_pair(SocketKind::stream);
     auto child = spawn({.arguments = {"/bin/sh", "-c", "read go <&3; " + script},
-                        .environment = {"PATH=/usr/bin:/bin"}, .fds = {pair->second.get()}});
+                        .environment = {"PATH=/usr/bin:/bin"},
+                        .fds = {pair->second.get()}});
     go_ = std::move(pair->first);
     return child;
   }
@@ -188,7 +194,8 @@ TEST_F(Cgroup, kill_ends_what_forks_on) {
   ASSERT_TRUE(group);
   ASSERT_TRUE(group->set_limits({.pids = 20}));
   ASSERT_TRUE(set_subreaper());
-  auto child = waiting_shell("bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do sleep 1 & done 2>/dev/null");
+  auto child =
+      waiting_shell("bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do sleep 1 & done 2>/dev/null");
   ASSERT_TRUE(child);
   ASSERT_TRUE(group->add(child->pid));
   go();
@@ -206,7 +213,8 @@ TEST_F(Cgroup, leftovers_of_a_former_server_are_swept) {
   auto child = waiting_shell("sleep 60");
   ASSERT_TRUE(child);
   ASSERT_TRUE(group->add(child->pid));
-  // Nobody reaps while open() waits for the process to be gone, as after a real crash: let init or this test do it.
+  // Nobody reaps while open() waits for the process to be gone, as after a real crash: let init or this test
+  // do it.
   std::thread reaper([&] { (void)wait_and_reap(*child, patience_ms); });
   auto again = CgroupTree::open(name_);
   reaper.join();

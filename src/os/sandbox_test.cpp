@@ -1,5 +1,6 @@
-// The real keeper, init and join, with a small Python zygote, by a root server and by an unprivileged one. A session answers
-// Python expressions on its channel; each wall is asked about from inside, in a process that wants to get out.
+// The real keeper, init and join, with a small Python zygote, by a root server and by an unprivileged one. A
+// session answers Python expressions on its channel; each wall is asked about from inside, in a process that
+// wants to get out.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -34,7 +35,8 @@ constexpr int patience_ms = 20'000;
 constexpr uid_t server_uid = 61525, nobody = 65534;
 constexpr const char* python = "/usr/bin/python3";
 
-// The zygote: one packet a spawn (an expression that makes a dict) with filter, channel, output and, unless reduced, the init.
+// The zygote: one packet a spawn (an expression that makes a dict) with filter, channel, output and, unless
+// reduced, the init.
 constexpr const char* zygote_text = R"py(
 import array, ctypes, os, socket, sys
 u64 = ctypes.c_ulonglong
@@ -166,7 +168,8 @@ class Sandbox : public testing::TestWithParam<const char*> {
     ASSERT_NE(::mkdtemp(name), nullptr);
     top_ = name;
     fs::permissions(top_, fs::perms(0755));
-    for (const char* one : {"users", "users/anna", "users/bob", "below", "shared", "private", "private/env", "tools"})
+    for (const char* one :
+         {"users", "users/anna", "users/bob", "below", "shared", "private", "private/env", "tools"})
       fs::create_directory(top_ / one);
     std::ofstream(top_ / "users/bob/secret") << "bob's";
     std::ofstream(top_ / "below/here") << "seen";
@@ -187,17 +190,22 @@ class Sandbox : public testing::TestWithParam<const char*> {
     }
     filter_ = *seccomp_program();
 
-    configuration_ = "namespaces 1\nscratch 4194304\nhostname cell\nenv MYELIN_ENTER_LIBRARY=/enter.so\nenv A=b c\n";
+    configuration_ =
+        "namespaces 1\nscratch 4194304\nhostname cell\nenv MYELIN_ENTER_LIBRARY=/enter.so\nenv A=b c\n";
     if (by_root()) configuration_ += "uid " + std::to_string(uid_) + "\ngid " + std::to_string(gid_) + "\n";
     for (const char* link : {"/bin", "/sbin", "/lib", "/lib64"})
-      if (fs::is_symlink(link)) configuration_ += std::string("link ") + link + " " + fs::read_symlink(link).string() + "\n";
-      else configuration_ += std::string("bind ?ro ") + link + " " + link + "\n";
+      if (fs::is_symlink(link))
+        configuration_ += std::string("link ") + link + " " + fs::read_symlink(link).string() + "\n";
+      else
+        configuration_ += std::string("bind ?ro ") + link + " " + link + "\n";
     std::string top = top_.string();
     configuration_ += "bind ro /usr /usr\nbind ?ro /does/not/exist /nothing\n";
     configuration_ += "bind ro " + top + "/tools/enter.so /enter.so\nbind ro " + top + "/private/env /env\n";
     configuration_ += "bind ro " + top + "/below /tmp/below/deep\nbind rw " + top + "/users /.myelin/users\n";
-    configuration_ += "bind ro " + top + "/shared /.myelin/mounts/0\ndir /data/set\nfile /etc/words one\\ntwo\\\\\n";
-    configuration_ += "file /zygote.py " + escaped(zygote_text) + "\narg " + python + "\narg -I\narg /zygote.py\n";
+    configuration_ +=
+        "bind ro " + top + "/shared /.myelin/mounts/0\ndir /data/set\nfile /etc/words one\\ntwo\\\\\n";
+    configuration_ +=
+        "file /zygote.py " + escaped(zygote_text) + "\narg " + python + "\narg -I\narg /zygote.py\n";
   }
   void TearDown() override {
     keeper_control_.reset();
@@ -208,7 +216,8 @@ class Sandbox : public testing::TestWithParam<const char*> {
 
   // The sandbox's program in a mode, as the server's user.
   Result<Child> start(const std::string& mode, int control, int output) {
-    auto file = make_sealed_memfd("configuration", configuration_), program = make_sealed_memfd("filter", filter_);
+    auto file = make_sealed_memfd("configuration", configuration_),
+         program = make_sealed_memfd("filter", filter_);
     SpawnOptions options;
     if (::geteuid() == 0 && !by_root())
       options.arguments = {"/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
@@ -265,7 +274,8 @@ class Sandbox : public testing::TestWithParam<const char*> {
     ASSERT_EQ(next(), "ready");
     start_zygote();
   }
-  void join(Session& session, const std::string& user = "anna", const std::string& home = "/session/home", bool reduced = false) {
+  void join(Session& session, const std::string& user = "anna", const std::string& home = "/session/home",
+            bool reduced = false) {
     auto pair = socket_pair(SocketKind::stream);
     auto program = make_sealed_memfd("filter", filter_);
     std::vector<int> fds{program->get(), pair->second.get(), 2};
@@ -279,7 +289,8 @@ class Sandbox : public testing::TestWithParam<const char*> {
       session.init_pidfd = std::move(received[0]);
       fds.push_back(session.init_pidfd.get());
     }
-    std::string ask = "{'user': " + (user.empty() ? std::string("None") : "b'" + user + "'") + ", 'home': b'" + home +
+    std::string ask = "{'user': " + (user.empty() ? std::string("None") : "b'" + user + "'") +
+                      ", 'home': b'" + home +
                       "', 'mounts': " + (reduced ? "[]" : "[('/.myelin/mounts/0', '/data/set', 'ro')]") + "}";
     ASSERT_TRUE(send_message(zygote_control_.get(), ask, fds));
     ASSERT_TRUE(wait_readable(zygote_control_.get(), patience_ms));
@@ -301,31 +312,37 @@ class Sandbox : public testing::TestWithParam<const char*> {
   std::deque<std::string> exits_;
 };
 
-#define START(session)              \
-  Session session;                  \
-  start_all();                      \
-  if (HasFatalFailure()) return;    \
-  join(session);                    \
+#define START(session)           \
+  Session session;               \
+  start_all();                   \
+  if (HasFatalFailure()) return; \
+  join(session);                 \
   if (HasFatalFailure()) return
 
 TEST_P(Sandbox, sees_only_itself) {
   START(s);
   EXPECT_EQ(s.ask("os.getpid(), os.getppid(), os.getsid(0), os.getpgid(0)"), "(2, 0, 2, 2)");
-  EXPECT_EQ(s.ask("os.getresuid(), os.getresgid(), os.getgroups()"), "((1000, 1000, 1000), (1000, 1000, 1000), [])");
+  EXPECT_EQ(s.ask("os.getresuid(), os.getresgid(), os.getgroups()"),
+            "((1000, 1000, 1000), (1000, 1000, 1000), [])");
   EXPECT_EQ(s.ask("[n for n in os.listdir('/proc') if n.isdigit()]"), "['2']");
   EXPECT_EQ(s.ask("sorted(os.listdir('/'))").find("'old'"), std::string::npos);
   for (const char* name : {"environ", "fd", "maps", "root", "cwd"})
     EXPECT_EQ(s.ask(std::string("os.stat('/proc/1/") + name + "')"), "FileNotFoundError 2");
   // libc's HOME is set by the join; Python keeps a copy of the environment of its own.
-  EXPECT_EQ(s.ask("subprocess.run(['/bin/sh', '-c', 'cd; pwd'], env=None, capture_output=True, text=True).stdout"), "'/session/home\\n'");
+  EXPECT_EQ(
+      s.ask("subprocess.run(['/bin/sh', '-c', 'cd; pwd'], env=None, capture_output=True, text=True).stdout"),
+      "'/session/home\\n'");
   EXPECT_EQ(s.ask("sorted(os.environ.items())"),
             "[('A', 'b c'), ('LC_CTYPE', 'C.UTF-8'), ('MYELIN_ENTER_LIBRARY', '/enter.so')]");
-  EXPECT_EQ(s.ask("sorted(map(int, os.listdir('/proc/self/fd')))[:4], len(os.listdir('/proc/self/fd'))"), "([0, 1, 2, 3], 5)");
+  EXPECT_EQ(s.ask("sorted(map(int, os.listdir('/proc/self/fd')))[:4], len(os.listdir('/proc/self/fd'))"),
+            "([0, 1, 2, 3], 5)");
   EXPECT_EQ(s.ask("os.get_inheritable(3)"), "False");
   EXPECT_EQ(s.ask("socket.gethostname()"), "'cell'");
   EXPECT_EQ(s.ask("read('/etc/words')"), "'one\\ntwo\\\\'");
-  EXPECT_EQ(s.ask("resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE)"), "((64, 64), (0, 0))");
-  EXPECT_EQ(s.ask("subprocess.run(['/bin/sh', '-c', 'ulimit -n'], capture_output=True, text=True).stdout"), "'64\\n'");
+  EXPECT_EQ(s.ask("resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE)"),
+            "((64, 64), (0, 0))");
+  EXPECT_EQ(s.ask("subprocess.run(['/bin/sh', '-c', 'ulimit -n'], capture_output=True, text=True).stdout"),
+            "'64\\n'");
 }
 
 TEST_P(Sandbox, files) {
@@ -339,7 +356,8 @@ TEST_P(Sandbox, files) {
   EXPECT_EQ(s.ask("os.getcwd(), sorted(os.listdir('/session/home'))"), "('/session/home', ['work'])");
   EXPECT_EQ(s.ask("read('/tmp/below/deep/here')"), "'seen'");
   EXPECT_EQ(s.ask("write('/tmp/below/deep/here', '')"), "OSError 30");
-  EXPECT_EQ(s.ask("write('/tmp/x', 'abc'), write('/dev/shm/x', 'abc'), write('/dev/null', 'abc')"), "(3, 3, 3)");
+  EXPECT_EQ(s.ask("write('/tmp/x', 'abc'), write('/dev/shm/x', 'abc'), write('/dev/null', 'abc')"),
+            "(3, 3, 3)");
   EXPECT_EQ(s.ask("read('/session/tmp/x')"), "'abc'");
   EXPECT_EQ(s.ask("read('/data/set/data')"), "'shared'");
   EXPECT_EQ(s.ask("write('/data/set/data', 'x')"), "OSError 30");
@@ -384,10 +402,13 @@ TEST_P(Sandbox, user_names_lead_nowhere_else) {
     std::vector<UniqueFd> init;
     ASSERT_EQ(next(&init).substr(0, 5), "init ");
     std::vector<int> fds{program->get(), pair->second.get(), 2, init.at(0).get()};
-    ASSERT_TRUE(send_message(zygote_control_.get(), std::string("{'user': b'") + user + "', 'home': b'/session/home', 'mounts': []}", fds));
+    ASSERT_TRUE(send_message(zygote_control_.get(),
+                             std::string("{'user': b'") + user + "', 'home': b'/session/home', 'mounts': []}",
+                             fds));
     ASSERT_TRUE(wait_readable(pair->first.get(), patience_ms));
     std::string said = receive_message(pair->first.get(), 100)->bytes;
-    EXPECT_EQ(said, std::string(user) == "absent" ? "join failed: work -2\n" : "join failed: user -22\n") << user;
+    EXPECT_EQ(said, std::string(user) == "absent" ? "join failed: work -2\n" : "join failed: user -22\n")
+        << user;
     (void)receive_message(zygote_control_.get(), 100);
   }
 }
@@ -398,11 +419,13 @@ TEST_P(Sandbox, has_no_power) {
     EXPECT_EQ(s.ask(std::string("int(status('") + set + "'), 16)"), "0") << set;
   EXPECT_EQ(s.ask("status('Seccomp'), status('NoNewPrivs')"), "('2', '1')");
   EXPECT_EQ(s.ask("os.setuid(0)"), "OSError 22");
-  EXPECT_EQ(s.ask("os.kill(1, 9)"), "None");  // "sent", and ignored: no namespace can kill its init from inside
+  EXPECT_EQ(s.ask("os.kill(1, 9)"),
+            "None");  // "sent", and ignored: no namespace can kill its init from inside
   EXPECT_EQ(s.ask("os.kill(-1, 9)"), "ProcessLookupError 3");  // nobody else is there
   EXPECT_FALSE(is_dead(s.init));
   // The group of the zygote would be reachable across namespaces.
-  EXPECT_EQ(s.ask("signal.signal(signal.SIGTERM, signal.SIG_IGN), os.kill(0, signal.SIGTERM)").substr(0, 1), "(");
+  EXPECT_EQ(s.ask("signal.signal(signal.SIGTERM, signal.SIG_IGN), os.kill(0, signal.SIGTERM)").substr(0, 1),
+            "(");
   EXPECT_EQ(s.ask("1+1"), "2");
   EXPECT_FALSE(is_dead(zygote_));
   EXPECT_FALSE(is_dead(keeper_.pid));
@@ -412,27 +435,27 @@ TEST_P(Sandbox, filter_denies) {
   START(s);
   auto call = [&](const std::string& arguments) { return s.ask("call(" + arguments + ")"); };
 #ifdef __x86_64__
-  EXPECT_EQ(call("272, 0x10000000"), "'EPERM'");           // unshare(CLONE_NEWUSER)
+  EXPECT_EQ(call("272, 0x10000000"), "'EPERM'");             // unshare(CLONE_NEWUSER)
   EXPECT_EQ(call("56, 0x10000011, 0, 0, 0, 0"), "'EPERM'");  // clone(CLONE_NEWUSER)
-  EXPECT_EQ(call("435, 0, 0"), "'ENOSYS'");                // clone3
-  EXPECT_EQ(call("308, 0, 0"), "'EPERM'");                 // setns
-  EXPECT_EQ(call("165, 0, 0, 0, 0, 0"), "'EPERM'");        // mount
-  EXPECT_EQ(call("161, 0"), "'EPERM'");                    // chroot
-  EXPECT_EQ(call("101, 0, 0, 0, 0"), "'EPERM'");           // ptrace
-  EXPECT_EQ(call("250, 0, 0"), "'EPERM'");                 // keyctl
-  EXPECT_EQ(call("321, 0, 0, 0"), "'EPERM'");              // bpf
-  EXPECT_EQ(call("425, 1, 0"), "'EPERM'");                 // io_uring_setup
-  EXPECT_EQ(call("323, 0"), "'EPERM'");                    // userfaultfd
-  EXPECT_EQ(call("467, 0, 0, 0, 0, 0"), "'EPERM'");        // open_tree_attr
-  EXPECT_EQ(call("16, 0, 0x5412, 0"), "'EPERM'");          // ioctl(TIOCSTI)
-  EXPECT_EQ(call("16, 0, 0x700005412, 0"), "'EPERM'");     // the same with bits the kernel ignores
-  EXPECT_EQ(call("135, 0xffffffff"), "'ok'");              // personality: asking
-  EXPECT_EQ(call("135, 0x40000"), "'EPERM'");              // and changing
-  EXPECT_EQ(call("41, 16, 3, 0"), "'EAFNOSUPPORT'");       // socket(AF_NETLINK)
+  EXPECT_EQ(call("435, 0, 0"), "'ENOSYS'");                  // clone3
+  EXPECT_EQ(call("308, 0, 0"), "'EPERM'");                   // setns
+  EXPECT_EQ(call("165, 0, 0, 0, 0, 0"), "'EPERM'");          // mount
+  EXPECT_EQ(call("161, 0"), "'EPERM'");                      // chroot
+  EXPECT_EQ(call("101, 0, 0, 0, 0"), "'EPERM'");             // ptrace
+  EXPECT_EQ(call("250, 0, 0"), "'EPERM'");                   // keyctl
+  EXPECT_EQ(call("321, 0, 0, 0"), "'EPERM'");                // bpf
+  EXPECT_EQ(call("425, 1, 0"), "'EPERM'");                   // io_uring_setup
+  EXPECT_EQ(call("323, 0"), "'EPERM'");                      // userfaultfd
+  EXPECT_EQ(call("467, 0, 0, 0, 0, 0"), "'EPERM'");          // open_tree_attr
+  EXPECT_EQ(call("16, 0, 0x5412, 0"), "'EPERM'");            // ioctl(TIOCSTI)
+  EXPECT_EQ(call("16, 0, 0x700005412, 0"), "'EPERM'");       // the same with bits the kernel ignores
+  EXPECT_EQ(call("135, 0xffffffff"), "'ok'");                // personality: asking
+  EXPECT_EQ(call("135, 0x40000"), "'EPERM'");                // and changing
+  EXPECT_EQ(call("41, 16, 3, 0"), "'EAFNOSUPPORT'");         // socket(AF_NETLINK)
   EXPECT_EQ(call("41, 0x100000010, 3, 0"), "'EAFNOSUPPORT'");
-  EXPECT_EQ(call("41, 17, 3, 0"), "'EAFNOSUPPORT'");       // AF_PACKET
-  EXPECT_EQ(call("41, 40, 1, 0"), "'EAFNOSUPPORT'");       // AF_VSOCK
-  EXPECT_EQ(call("239, 0, 0, 0, 0, 0"), "'ok'");           // get_mempolicy: OpenMP and BLAS want it
+  EXPECT_EQ(call("41, 17, 3, 0"), "'EAFNOSUPPORT'");  // AF_PACKET
+  EXPECT_EQ(call("41, 40, 1, 0"), "'EAFNOSUPPORT'");  // AF_VSOCK
+  EXPECT_EQ(call("239, 0, 0, 0, 0, 0"), "'ok'");      // get_mempolicy: OpenMP and BLAS want it
   // x32's numbers: killed by SIGSYS, not answered.
   EXPECT_EQ(s.ask("in_child(lambda: call(0x40000000 + 39)) & 127"), std::to_string(SIGSYS));
 #endif
@@ -473,7 +496,8 @@ TEST_P(Sandbox, closing_the_control_socket_kills_all) {
   join(second, "bob");
   if (HasFatalFailure()) return;
   keeper_control_.reset();
-  for (pid_t pid : {keeper_.pid, zygote_, s.init, s.pid, second.init, second.pid}) EXPECT_TRUE(dies_within_2_s(pid)) << pid;
+  for (pid_t pid : {keeper_.pid, zygote_, s.init, s.pid, second.init, second.pid})
+    EXPECT_TRUE(dies_within_2_s(pid)) << pid;
 }
 
 TEST_P(Sandbox, a_killed_init_takes_its_session_only) {
@@ -502,14 +526,17 @@ TEST_P(Sandbox, a_session_outlives_its_zygote) {
 
 TEST_P(Sandbox, keeper_ignores_a_terminal_s_signals) {
   START(s);
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) (void)send_signal(keeper_.pidfd.get(), signal);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE})
+    (void)send_signal(keeper_.pidfd.get(), signal);
   EXPECT_EQ(s.ask("1+1"), "2");
   // And what it starts does not inherit that: an ignored signal would survive an exec.
   auto text = read_text("/proc/" + std::to_string(zygote_) + "/status");
   ASSERT_TRUE(text);
   auto mark = text->find("SigIgn:");
-  // SIGPIPE and SIGXFSZ are Python's own doing; above 31 are the real-time ones, of which libc keeps two to itself.
-  EXPECT_EQ(std::stoull(text->substr(mark + 8, 16), nullptr, 16) & 0x7fffffff, (1ull << (SIGPIPE - 1)) | (1ull << (SIGXFSZ - 1)));
+  // SIGPIPE and SIGXFSZ are Python's own doing; above 31 are the real-time ones, of which libc keeps two to
+  // itself.
+  EXPECT_EQ(std::stoull(text->substr(mark + 8, 16), nullptr, 16) & 0x7fffffff,
+            (1ull << (SIGPIPE - 1)) | (1ull << (SIGXFSZ - 1)));
   mark = text->find("SigBlk:");
   EXPECT_EQ(std::stoull(text->substr(mark + 8, 16), nullptr, 16), 0u);
 }
@@ -528,9 +555,12 @@ TEST_P(Sandbox, mistakes_are_answered) {
 TEST_P(Sandbox, a_bad_configuration_is_named) {
   const std::string good = configuration_;
   const std::pair<const char*, const char*> cases[] = {
-      {"bind ro /does/not/exist /x\n", "error bind 2 /does/not/exist"}, {"bind ro /usr /a/../../x\n", "error target 22"},
-      {"bind ro /usr /proc/x\n", "error target 22"},                    {"bind rx /usr /x\n", "error configuration 22"},
-      {"jump high\n", "error configuration 22 jump"},                   {"bind ro /usr /usr/share/not-there\n", "error bind 2"}};
+      {"bind ro /does/not/exist /x\n", "error bind 2 /does/not/exist"},
+      {"bind ro /usr /a/../../x\n", "error target 22"},
+      {"bind ro /usr /proc/x\n", "error target 22"},
+      {"bind rx /usr /x\n", "error configuration 22"},
+      {"jump high\n", "error configuration 22 jump"},
+      {"bind ro /usr /usr/share/not-there\n", "error bind 2"}};
   for (const auto& [line, said] : cases) {
     configuration_ = good + line;
     start_keeper();
@@ -567,8 +597,8 @@ TEST_P(Sandbox, spaces_in_paths) {
 
 TEST_P(Sandbox, reduced_mode) {
   std::string uid = by_root() ? "uid " + std::to_string(uid_) + "\ngid " + std::to_string(gid_) + "\n" : "";
-  configuration_ = "namespaces 0\n" + uid + "env MYELIN_ENTER_LIBRARY=" + (top_ / "tools/enter.so").string() + "\narg " + python +
-                   "\narg -I\narg " + (top_ / "tools/zygote.py").string() + "\n";
+  configuration_ = "namespaces 0\n" + uid + "env MYELIN_ENTER_LIBRARY=" + (top_ / "tools/enter.so").string() +
+                   "\narg " + python + "\narg -I\narg " + (top_ / "tools/zygote.py").string() + "\n";
   start_all();
   if (HasFatalFailure()) return;
   ASSERT_TRUE(send_message(keeper_control_.get(), "init"));
@@ -578,14 +608,16 @@ TEST_P(Sandbox, reduced_mode) {
   if (HasFatalFailure()) return;
   EXPECT_EQ(s.ask("os.getuid()"), std::to_string(uid_));
   EXPECT_EQ(s.ask("status('Seccomp'), status('NoNewPrivs'), int(status('CapEff'), 16)"), "('2', '1', 0)");
-  EXPECT_EQ(s.ask("resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getcwd()"), "(64, '" + (top_ / "users/anna").string() + "')");
+  EXPECT_EQ(s.ask("resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.getcwd()"),
+            "(64, '" + (top_ / "users/anna").string() + "')");
   // A grandchild in a session of its own does not get away either.
   pid_t away = std::stoi(s.ask("subprocess.Popen(['/bin/sleep', '100'], start_new_session=True).pid"));
   keeper_control_.reset();
   for (pid_t pid : {keeper_.pid, zygote_, s.pid, away}) EXPECT_TRUE(dies_within_2_s(pid)) << pid;
 }
 
-INSTANTIATE_TEST_SUITE_P(By, Sandbox, testing::Values("root", "nobody"), [](const auto& param) { return std::string(param.param); });
+INSTANTIATE_TEST_SUITE_P(By, Sandbox, testing::Values("root", "nobody"),
+                         [](const auto& param) { return std::string(param.param); });
 
 }  // namespace
 }  // namespace myelin::os

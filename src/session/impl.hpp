@@ -42,6 +42,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::optional<std::pair<std::string, std::string>> intended_end;  // code, text: set before it is killed on purpose
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now(), last_used = created;
 
+  std::string home;        // reduced mode: removed at the end
   pid_t pid = -1, init_pid = -1;
   os::UniqueFd pidfd, init;
   std::unique_ptr<worker::Channel> channel;
@@ -71,6 +72,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<bool> run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job);
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
   static async::Task<void> read_output(std::shared_ptr<Impl> self);
+  static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
   static async::Task<void> record(std::shared_ptr<Impl> self);
 
   void send_interrupt();

@@ -3,6 +3,7 @@
 #include <boost/json.hpp>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
@@ -12,6 +13,7 @@
 #include "store/session_records.hpp"
 
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace myelin::session {
 namespace {
@@ -98,6 +100,13 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   if (!prepared) co_return prepared.take_error();
   self->work_bytes_at_start = *prepared;
 
+  const auto& engine_options = found->second->options();
+  if (!engine_options.namespaces) {
+    self->home = engine_options.home + "/" + self->id;
+    auto made = co_await prepare_home(self);
+    if (!made) co_return made.take_error();
+  }
+
   worker::SessionOptions options;
   options.id = self->id;
   options.user = self->owner.id;
@@ -160,6 +169,24 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   if (!sent) co_return sent.take_error();
   if (self->record_at_start) co_await record(self);
   co_return Result<void>{};
+}
+
+// Without namespaces: a directory of its own, with the user's ~/work linked into it.
+Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self) {
+  std::string home = self->home, work = self->manager.options.users_directory + "/" + self->owner.id;
+  auto uid = self->manager.options.uid;
+  auto make = [home, work, uid]() -> Result<void> {
+    std::error_code error;
+    for (const std::string& directory : {home, home + "/home", home + "/tmp"}) {
+      std::filesystem::create_directory(directory, error);
+      if (error || (uid && ::chown(directory.c_str(), *uid, *uid) != 0))
+        return Error{Code::insufficient_storage, "can't make the session's directory " + directory, ""};
+    }
+    std::filesystem::create_symlink(work, home + "/home/work", error);
+    if (error) return Error{Code::insufficient_storage, "can't link ~/work: " + error.message(), ""};
+    return {};
+  };
+  co_return co_await async::on_pool(self->manager.pool, std::move(make));
 }
 
 Task<void> Session::Impl::record(std::shared_ptr<Impl> self) {
@@ -341,6 +368,15 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
       return oom;
     };
     out_of_memory = co_await async::on_pool(m.pool, std::move(close_group));
+  }
+
+  if (!self->home.empty()) {
+    std::string home = self->home;
+    auto clear = [home] {
+      std::error_code ignored;
+      std::filesystem::remove_all(home, ignored);  // does not follow the link to ~/work
+    };
+    co_await async::on_pool(m.pool, std::move(clear));
   }
 
   Cause cause;

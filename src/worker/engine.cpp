@@ -380,7 +380,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
         {"id", request_id},
         {"user", session.user},
         {"mounts", std::move(mounts)},
-        {"home", self->options.namespaces ? std::string("/session/home") : self->options.home + "/" + session.id},
+        {"home", self->options.namespaces ? std::string("/session/home") : self->options.home + "/" + session.id + "/home"},
         {"limits", json::object{{"files", session.files}, {"processes", session.processes},
                                 {"file_bytes", session.file_bytes}, {"data_bytes", session.data_bytes}}},
         {"env", json::object{}}}}};

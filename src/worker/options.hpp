@@ -31,7 +31,7 @@ struct EngineOptions {
   bool namespaces = true;             // false: reduced isolation
   std::optional<std::uint32_t> uid;   // only for a server that runs as root
   int pool = 2;                       // inits kept ready
-  std::string home;                   // reduced mode: the directory below which sessions get their working directories
+  std::string home;                   // reduced mode: a session works in <home>/<its id>/home, which the caller makes and removes
 };
 
 struct SessionOptions {

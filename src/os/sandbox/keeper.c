@@ -417,7 +417,7 @@ static int stage_one(int probing) {
   umask(022);
   sys_close_range(FILTER + 1, ~0u);
   if (read_configuration(probing) < 0) return -1;
-  if (root && config.namespaces && (config.uid <= 0 || config.gid <= 0))
+  if (root && (config.uid <= 0 || config.gid <= 0))
     return fail_with(EINVAL, "configuration", "a server that runs as root needs uid and gid");
   // Before anything changes: the binary may be in a directory that only root may enter.
   int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);

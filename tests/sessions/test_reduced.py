@@ -1,0 +1,46 @@
+"""A host without namespaces, played by a sandbox program whose probe fails: the server says so, and refuses what it can't protect."""
+
+import os
+
+import pytest
+
+from conftest import BINARY
+from test_sessions import native, run, start
+
+
+@pytest.fixture
+def no_namespaces(tmp_path, data_root):
+    # sessions of root's server have a uid of their own, and without namespaces use the real paths
+    for folder in [data_root, tmp_path, *tmp_path.parents]:
+        if str(folder) not in ("/", "/tmp") and os.stat(folder).st_uid == os.geteuid():
+            os.chmod(folder, os.stat(folder).st_mode | 0o011)
+    program = tmp_path / "sandbox"
+    program.write_text('#!/bin/sh\n[ "$1" = probe ] && { echo "user-namespace 1 Operation not permitted"; exit 1; }\nexec "%s" "$@"\n'
+                       % os.path.join(os.path.dirname(BINARY), "myelin-sandbox"))
+    program.chmod(0o755)
+    return str(program)
+
+
+def token_of(server, name):
+    import subprocess
+
+    return subprocess.run([str(BINARY), "token", "add", name, "--data", str(server.data)], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_one_user_and_no_scripts(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces)
+    client = server.client()
+    assert client.get("/v1/health").json()["isolation"] == "reduced"
+    assert "REDUCED" in server.log_text()
+    assert client.request("POST", "/exec", json_body={"source": "a=1"}).status == 403
+    assert client.call("Create", "iaf_psc_alpha", 2) == [1, 2]
+    other = server.client(token_of(server, "alice"))
+    refused = other.request("POST", "/api/Create", json_body=["iaf_psc_alpha"])
+    assert refused.status == 400 and "doctor" in refused.text, refused
+
+
+def test_allowed_by_the_configuration(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces, isolation="reduced", exec=True)
+    identity = start(server, "python", "r")
+    assert run(server, identity, "import os\na = [1, os.getcwd() != '/']", "a") == [1, True]
+    assert server.client(token_of(server, "alice")).call("Create", "iaf_psc_alpha") == [1]
