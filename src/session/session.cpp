@@ -161,9 +161,9 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   json::object go{{"session", self->id},
                   {"user", self->owner.name},
                   {"threads", m.options.threads},
-                  {"modules", m.options.modules},
                   {"stdout_bytes", self->limits.stdout_bytes},
                   {"processes", self->limits.processes}};
+  if (self->engine == "nest") go["modules"] = m.options.modules;  // the others would import NEST for nothing
   std::string go_text = json::serialize(go), no_body;
   auto sent = co_await self->channel->send(codec::FrameKind::go, 0, std::move(go_text), std::move(no_body));
   if (!sent) co_return sent.take_error();
