@@ -14,6 +14,11 @@
 #include <utility>
 #include <vector>
 
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
 #include "async/task.hpp"
 #include "base/log.hpp"
 
@@ -73,9 +78,57 @@ struct Loop::Impl {
 Loop::Loop() : impl_(std::make_unique<Impl>()) {}
 Loop::~Loop() { impl_->signals.clear(); }
 
+namespace {
+
+// After work the loop looks a little while for more before it sleeps: in a chain of short calls (client, loop, session and
+// back) each sleep costs a wake-up on another CPU, which takes longer than the work. It yields meanwhile. Where the yield
+// gives the CPU to somebody who keeps it, looking would make the loop wait: then it does not look for 20 ms, and for twice as long
+// each time that happens again, up to 2 s.
+class Patience {
+ public:
+  using Clock = std::chrono::steady_clock;
+  void worked() { last_work_ = Clock::now(); }
+  /// True if it has looked on: poll again. False: sleep.
+  bool look_on() {
+    auto before = Clock::now();
+    if (before - last_work_ >= look_for || before < not_before_) return false;
+    ::sched_yield();
+    auto after = Clock::now();
+    if (after - before > slow_yield) {
+      not_before_ = after + pause_;
+      pause_ = std::min<Clock::duration>(pause_ * 2, longest_pause);
+    } else {
+      pause_ = std::max<Clock::duration>(pause_ / 2, shortest_pause);
+    }
+    return true;
+  }
+
+ private:
+  static constexpr auto look_for = std::chrono::microseconds(200);
+  static constexpr auto slow_yield = std::chrono::milliseconds(1);
+  static constexpr auto shortest_pause = std::chrono::milliseconds(20);
+  static constexpr auto longest_pause = std::chrono::seconds(2);
+  Clock::time_point last_work_{}, not_before_{};
+  Clock::duration pause_ = shortest_pause;
+};
+
+}  // namespace
+
 void Loop::run() {
   const auto guard = asio::make_work_guard(impl_->context);
-  run_until_idle();
+  if (impl_->context.stopped()) impl_->context.restart();
+  Patience patience;
+  while (!impl_->context.stopped()) {
+    try {
+      if (impl_->context.poll() > 0) {
+        patience.worked();
+      } else if (!patience.look_on() && impl_->context.run_one() > 0) {
+        patience.worked();
+      }
+    } catch (...) {
+      report(std::current_exception(), "event loop");
+    }
+  }
 }
 
 void Loop::run_until_idle() {

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ENGINES_PYTHON
+from conftest import ENGINES_PYTHON, wait_until
 
 
 def native(server, method, path, body=None, token=None):
@@ -168,3 +168,62 @@ def test_a_session_that_ended_says_why(server):
     assert again.status == 410 and "last words" in json.dumps(again.json()), again
     status = native(server, "GET", "/v1/sessions/" + identity).json()
     assert status["state"] == "ended" and status["cause"]["code"] == "exited", status
+
+
+def test_short_memory_ends_the_session_that_was_idle_longest(make_server):
+    server = make_server(limits={"memory_all": "1000MiB", "memory_per_session": "600MiB"})
+    fill = "a = b'x' * (%d << 20)"
+    own = server.client()
+    assert own.request("POST", "/exec", json_body={"source": "import nest"}).status == 200  # the token's own kernel, idle longest of all
+    first, second = start(server, "python", "p1"), start(server, "python", "p2")
+    run(server, first, fill % 400)
+    run(server, second, fill % 400)
+    third = start(server, "python", "p3")
+    run(server, third, fill % 160)
+    wait_until(lambda: native(server, "GET", "/v1/sessions/" + first).json()["state"] == "ended", "the end of the idle session")
+    cause = native(server, "GET", "/v1/sessions/" + first).json()["cause"]
+    assert cause["code"] == "pressure" and "memory was short" in cause["text"], cause
+    assert own.request("POST", "/exec", json_body={"source": "a = 1", "return": "a"}).json() == {"data": 1}
+    for identity in (second, third):
+        assert run(server, identity, "b = len(a)", "b") > 0
+
+
+def test_other_sessions_end_when_idle_and_a_token_s_own_kernel_does_not(make_server):
+    server = make_server(limits={"idle_s": 1})
+    own = server.client()
+    own.call("Create", "iaf_psc_alpha", 3)
+    identity = start(server, "python", "short")
+    wait_until(lambda: native(server, "GET", "/v1/sessions/" + identity).json()["state"] == "ended", "the end of the idle session")
+    assert native(server, "GET", "/v1/sessions/" + identity).json()["cause"]["code"] == "idle"
+    assert own.get("/api/network_size").json() == 3
+
+
+def test_a_header_names_the_kernel_too(server):
+    client = server.client()
+    for name, count in (("h1", 1), ("h2", 2)):
+        headers = {"Myelin-Kernel": name, "Content-Type": "application/json"}
+        answer = client.request("POST", "/api/Create", json_body=["iaf_psc_alpha", count], headers=headers)
+        assert answer.json() == list(range(1, count + 1)), answer
+    assert client.kernel("h2").get("/api/network_size").json() == 2
+    assert client.request("GET", "/api/network_size", headers={"Myelin-Kernel": "../x"}).status == 400
+
+
+def test_progress_of_a_running_simulation(server):
+    import threading
+
+    client = server.client().kernel("progress")
+    client.call("Create", "iaf_psc_alpha", 2000)
+    caller = threading.Thread(target=lambda: client.request("POST", "/api/Simulate", json_body=[1e7]))
+    caller.start()
+    try:
+        def seen():
+            busy = [s for s in native(server, "GET", "/v1/sessions").json()["sessions"] if s["name"] == "progress" and s["state"] == "busy"]
+            return busy[0] if busy and busy[0]["progress"].get("time_ms", 0) > 0 else None
+
+        wait_until(lambda: seen() is not None, "progress")
+        status = seen()
+        assert 0 < status["progress"]["done"] < 1 and status["progress"]["of_ms"] == 1e7, status
+        assert native(server, "POST", "/v1/sessions/%s/interrupt" % status["id"]).status == 202
+    finally:
+        caller.join(60)
+    assert client.get("/api/network_size").json() == 2000
