@@ -45,6 +45,17 @@ def set_name(name):
         pass
 
 
+def preload():
+    """What every session needs, imported once here: pages that the zygote filled are shared, a session's own are not."""
+    import secrets  # noqa: F401  with hashlib and OpenSSL behind it
+    import tempfile  # noqa: F401
+
+    from . import session  # noqa: F401
+
+    if "numpy" in sys.modules:
+        import numpy.random  # noqa: F401
+
+
 def load_library(path):
     """The library that enters the sandbox. PyDLL: the GIL is kept, so that fork and join stay one thread's business."""
     library = ctypes.PyDLL(path)
@@ -87,6 +98,7 @@ class Zygote:
             started = time.monotonic()
             if not message["hello"].get("late"):
                 self.engine = self.load()
+                preload()
             import_ms = (time.monotonic() - started) * 1000
             gc.collect()
             gc.freeze()
