@@ -2,7 +2,7 @@
 
 #include "codec/json_check.hpp"
 #include "http/text.hpp"
-#include "os/stream.hpp"
+#include "os/memfd.hpp"
 
 namespace myelin::api {
 namespace {
@@ -15,7 +15,7 @@ constexpr std::size_t chunk_bytes = 256 * 1024;
 
 codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
   return [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
-    if (!memfd || !os::read_at(memfd->get(), offset, out.data(), out.size()))
+    if (!memfd || !os::read_exactly_at(memfd->get(), out.data(), out.size(), offset))
       return Error{Code::worker_lost, "the result's memory file is shorter than it says", ""};
     return out.size();
   };

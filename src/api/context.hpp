@@ -29,7 +29,6 @@ struct Settings {
 
 struct Context {
   Settings settings;
-  async::Loop& loop;
   async::Pool& pool;
   accounts::Tokens* tokens = nullptr;  // null when auth is off
   session::Manager& sessions;

@@ -259,7 +259,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
-    api::Context context{.settings = {}, .loop = loop, .pool = pool,
+    api::Context context{.settings = {}, .pool = pool,
                          .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions,
                          .origins = std::move(*origins), .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;

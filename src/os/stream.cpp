@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -65,25 +64,6 @@ Transfer read_some(int fd, char* buffer, std::size_t capacity) {
   do n = ::read(fd, buffer, capacity);
   while (n < 0 && errno == EINTR);
   return outcome(n, true);
-}
-
-bool read_at(int fd, std::uint64_t offset, char* buffer, std::size_t bytes) {
-  while (bytes > 0) {
-    ssize_t n = ::pread(fd, buffer, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    buffer += n;
-    offset += static_cast<std::uint64_t>(n);
-    bytes -= static_cast<std::size_t>(n);
-  }
-  return true;
-}
-
-std::optional<std::uint64_t> sealed_size(int fd) {
-  int seals = ::fcntl(fd, F_GET_SEALS);
-  struct stat status{};
-  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || ::fstat(fd, &status) != 0 || status.st_size < 0) return std::nullopt;
-  return static_cast<std::uint64_t>(status.st_size);
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {

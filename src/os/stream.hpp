@@ -1,10 +1,8 @@
 #pragma once
 // Non-blocking reads and writes on a stream socket that carries file descriptors beside its bytes, and plain reads from
-// pipes and memory files. All calls return at once. A received descriptor is close-on-exec and owned by the caller.
+// pipes. All calls return at once. A received descriptor is close-on-exec and owned by the caller.
 
 #include <cstddef>
-#include <cstdint>
-#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -27,10 +25,6 @@ Transfer receive_some(int socket, char* buffer, std::size_t capacity, UniqueFd& 
 Transfer send_some(int socket, std::string_view first, std::string_view second);
 /// Reads up to `capacity` bytes from a pipe.
 Transfer read_some(int fd, char* buffer, std::size_t capacity);
-/// Reads at `offset`; nullopt on failure or when fewer than `bytes` are there.
-bool read_at(int fd, std::uint64_t offset, char* buffer, std::size_t bytes);
-/// Size of a sealed memory file; nullopt unless `fd` is one and can't shrink any more (so a reader can't be cut short).
-std::optional<std::uint64_t> sealed_size(int fd);
 /// A pipe, close-on-exec: read end, write end.
 Result<std::pair<UniqueFd, UniqueFd>> make_pipe();
 

@@ -58,14 +58,13 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::uint64_t call_number = 0;
   Clock::time_point call_began{};
   std::optional<Progress> progress;
-  bool interruptible = true;
 
   // An interrupt of the running call: who wants it, and when patience ends.
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
   std::optional<Clock::time_point> kill_at;
 
   bool dirty = false, recorded = false, running_reads = false;
-  std::uint64_t work_bytes_at_start = 0;
+  std::uint64_t work_bytes_at_start = 0;  // as first measured while it was busy; 0: not yet
 
   static async::Task<void> run(std::shared_ptr<Impl> self);
   static async::Task<Result<void>> start(std::shared_ptr<Impl> self);
@@ -112,7 +111,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   void relieve_memory();
   void on_exit(pid_t pid, int status);
   [[nodiscard]] std::size_t busy() const;
-  static async::Task<Result<std::uint64_t>> prepare_work(std::shared_ptr<Impl> self, std::string user);
+  static async::Task<Result<void>> prepare_work(std::shared_ptr<Impl> self, std::string user);
   static async::Task<void> check_quotas(std::shared_ptr<Impl> self);
 };
 

@@ -207,10 +207,10 @@ void Manager::Impl::relieve_memory() {
     Session(victim).end("pressure", "the session was ended because memory was short: it had been idle longest");
 }
 
-Task<Result<std::uint64_t>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::string user) {
+Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::string user) {
   std::string directory = self->options.users_directory + "/" + user;
   auto uid = self->options.uid;
-  auto work = [directory, uid]() -> Result<std::uint64_t> {
+  auto work = [directory, uid]() -> Result<void> {
     std::error_code error;
     bool made = std::filesystem::create_directory(directory, error);
     if (error) return Error{Code::insufficient_storage, "can't make the user's directory: " + error.message(), ""};
@@ -218,9 +218,8 @@ Task<Result<std::uint64_t>> Manager::Impl::prepare_work(std::shared_ptr<Impl> se
       std::filesystem::permissions(directory, std::filesystem::perms::owner_all, error);
       if (uid && ::chown(directory.c_str(), *uid, *uid) != 0)
         return Error{Code::internal, "can't give the user's directory to the session's uid", ""};
-      return std::uint64_t{0};
     }
-    return std::uint64_t{0};
+    return {};
   };
   co_return co_await async::on_pool(self->pool, std::move(work));
 }

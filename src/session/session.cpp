@@ -7,6 +7,7 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "os/memfd.hpp"
 #include "os/process.hpp"
 #include "os/stream.hpp"
 #include "session/impl.hpp"
@@ -98,7 +99,6 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   auto shared_manager = m.shared_from_this();
   auto prepared = co_await Manager::Impl::prepare_work(shared_manager, self->owner.id);
   if (!prepared) co_return prepared.take_error();
-  self->work_bytes_at_start = *prepared;
 
   const auto& engine_options = found->second->options();
   if (!engine_options.namespaces) {
@@ -234,7 +234,6 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   self->state = State::busy;
   self->call_began = Clock::now();
   self->progress.reset();
-  self->interruptible = true;
   self->interrupt_sent = self->interrupt_wanted = self->deadline_passed = false;
   self->kill_at.reset();
   const std::uint64_t number_of_call = ++self->call_number;
@@ -288,8 +287,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
       Answer answer;
       std::uint64_t memfd_size = 0;
       if (frame->memfd) {
-        auto size = os::sealed_size(frame->memfd.get());
-        if (!size) {
+        auto size = os::file_size(frame->memfd.get());
+        if (!size || !os::is_memfd_sealed_against_shrinking(frame->memfd.get())) {
           self->intended_end = {"protocol", "the worker broke the protocol: its memory file is not sealed"};
           self->running = job;  // answered by finish
           co_return false;

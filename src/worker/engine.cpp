@@ -270,7 +270,6 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
       auto own = info.versions.find(options.name);
       if (own != info.versions.end()) info.version = own->second;  // one that imports late does not know it
       if (auto* ms = o.if_contains("import_ms"); ms && ms->is_number()) info.import_ms = ms->to_number<double>();
-      if (auto* flag = o.if_contains("interruptible"); flag && flag->is_bool()) info.interruptible = flag->get_bool();
       zygote_ready = known = true;
       zygote_starting = false;
       log::info("engine " + options.name + " " + info.version + " ready after " +

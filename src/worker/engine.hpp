@@ -34,7 +34,6 @@ struct EngineInfo {
   std::string version;                      // the engine's own, e.g. "3.10.0"
   std::map<std::string, std::string> versions;
   double import_ms = 0;
-  bool interruptible = true;
 };
 
 class Engine {
