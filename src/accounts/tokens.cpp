@@ -113,22 +113,12 @@ std::optional<Identity> Tokens::identify(std::string_view token) {
   if (token.empty() || token.size() > longest_token) return std::nullopt;
   auto hash = hash_of(token);
   auto same = [&hash](const Hash& kept) { return sodium_memcmp(kept.data(), hash.data(), hash.size()) == 0; };
-  auto find = [&]() -> const Entry* {
-    const Entry* hit = nullptr;  // all hashes are compared, also after a hit
-    for (const auto& entry : entries_)
-      if (same(entry.hash)) hit = &entry;
-    return hit;
-  };
   bool is_operator = operator_hash_ && same(*operator_hash_);
   if (is_operator) return operator_identity();
-  const Entry* hit = find();
-  // Two system calls a look: a known token may be up to a millisecond old, an unknown one is looked up at once.
-  auto now = std::chrono::steady_clock::now();
-  if (hit == nullptr || !seen_version_ || now - looked_ >= std::chrono::milliseconds(1)) {
-    looked_ = now;
-    refresh();
-    hit = find();
-  }
+  refresh();  // a few system calls, so that another process's revocation is in force at once
+  const Entry* hit = nullptr;  // all hashes are compared, also after a hit
+  for (const auto& entry : entries_)
+    if (same(entry.hash)) hit = &entry;
   if (hit == nullptr) return std::nullopt;
   uses_[hit->identity.user_id] = store::now();
   return hit->identity;

@@ -83,7 +83,7 @@ class Tokens {
   std::optional<Hash> operator_hash_;
   std::vector<Entry> entries_;
   std::optional<std::int64_t> seen_version_;
-  std::chrono::steady_clock::time_point last_good_, looked_;
+  std::chrono::steady_clock::time_point last_good_;
   bool failing_ = false;
   std::unordered_map<std::string, store::Time> uses_;
 };
