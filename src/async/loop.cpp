@@ -104,7 +104,7 @@ class Patience {
   }
 
  private:
-  static constexpr auto look_for = std::chrono::microseconds(200);
+  static constexpr auto look_for = std::chrono::microseconds(300);
   static constexpr auto slow_yield = std::chrono::milliseconds(1);
   static constexpr auto shortest_pause = std::chrono::milliseconds(20);
   static constexpr auto longest_pause = std::chrono::seconds(2);

@@ -82,7 +82,7 @@ def split_call(body):
     return body[4:end], body[end:]
 
 
-LOOK_S = 100e-6  # how long a worker looks for its next call before it sleeps
+LOOK_S = 400e-6  # how long a worker looks for its next call before it sleeps: an interpreted client needs 100 to 200 us in between
 SLOW_YIELD_S = 1e-3  # a yield that takes longer gave the CPU to somebody who keeps it
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 2.0
 
