@@ -83,7 +83,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   Owner owner = owner_of(request.path);
   if (owner == Owner::app || owner == Owner::desktop) return std::nullopt;
   if (owner == Owner::nest && request.method == "OPTIONS") return std::nullopt;
-  if (owner == Owner::native && request.path == "/v1/health") return std::nullopt;
+  if (owner == Owner::native && v1::is_open(request.path)) return std::nullopt;
 
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.
@@ -137,7 +137,6 @@ Task<http::Response> Api::handle(http::Request request) {
     case Owner::app: co_return co_await pages::app(context_, std::move(request));
     case Owner::desktop: co_return co_await pages::desktop(context_, std::move(request));
     case Owner::native:
-      if (request.path == "/v1/health") co_return v1::health(context_);
       co_return co_await v1::handle(context_, std::move(request));
     case Owner::nest: break;
   }

@@ -72,6 +72,7 @@ session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
   out.queue = std::max<std::uint64_t>(limits.queue, 1);
   out.stdout_bytes = limits.stdout_mib * mib;
   out.work_quota_bytes = limits.work_quota.of(0);
+  out.checkpoint_bytes = limits.checkpoints.of(memory);
   out.sessions_per_user = limits.max_sessions_per_user;
   return out;
 }
@@ -278,6 +279,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     limits.header_bytes = config.limits.header_kib * 1024;
     limits.body_bytes = config.limits.body_mib * mib;
     http::Server server(loop, limits, api);
+    context.http = &server;
     auto address = server.listen(config.host, config.port);
     if (!address) return fail(address.error());
     server.serve();

@@ -200,6 +200,16 @@ Use tree_use(std::span<const pid_t> roots) {
   return sum;
 }
 
+std::uint64_t proportional_bytes(pid_t pid) {
+  auto text = read_text("/proc/" + std::to_string(pid) + "/smaps_rollup");
+  if (text) {
+    auto at = text->find("\nPss:");
+    if (at != std::string::npos) return std::strtoull(text->c_str() + at + 5, nullptr, 10) * 1024;
+  }
+  auto use = process_use(pid);
+  return use ? use->resident_bytes : 0;
+}
+
 std::uint64_t total_memory_bytes() {
   struct sysinfo info {};
   ::sysinfo(&info);
