@@ -189,7 +189,11 @@ void Connection::flush() {
   if (state->said_goodbye() && channel_->left == Clock::time_point()) channel_->left = Clock::now();
   if (!state->done()) return;
   leave_web_socket();
-  linger();
+  // A peer that has said its Close sends nothing more; one that broke the rules may.
+  if (state->said_all())
+    finish();
+  else
+    linger();
 }
 
 void Connection::on_writable(const error_code& ec) {

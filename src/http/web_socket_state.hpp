@@ -48,6 +48,7 @@ struct WebSocket::State final : FrameSink {
   [[nodiscard]] bool said_goodbye() const { return close_queued && outgoing.empty(); }
   /// Nothing is left to be said or heard.
   [[nodiscard]] bool done() const { return said_goodbye() && (close_received || failed); }
+  [[nodiscard]] bool said_all() const { return close_received && !failed; }
   /// Bytes of what came and was not received yet.
   [[nodiscard]] std::size_t held() const { return reader.held() + waiting_bytes; }
   void lost();  // the connection is gone
