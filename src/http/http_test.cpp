@@ -41,10 +41,11 @@ struct Pieces : BodySource {
 
 class TestHandler : public Handler {
  public:
-  std::atomic<int> admitted{0}, handled{0}, produced{0}, cancelled{0};
+  std::atomic<int> admitted{0}, handled{0}, produced{0}, cancelled{0}, hidden{0};
   async::Event release;
 
   bool handle_now(Request& request, Response& response) override {
+    if (request.path == "/hidden") ++hidden;
     if (request.path == "/throw-now") throw std::runtime_error("expected in this test");
     if (request.path == "/large") {
       response = reply(200, "text/plain", std::string(16 << 20, 'L'));
@@ -257,6 +258,103 @@ TEST_F(HttpTest, RefusesMalformed) {
     EXPECT_FALSE(client.timed_out) << one.text;
   }
   EXPECT_EQ(handler.handled, 0);
+}
+
+TEST_F(HttpTest, NothingIsSmuggled) {
+  start();
+  const std::string chunked = "Transfer-Encoding: chunked\r\n", length = "Content-Length: 5\r\n";
+  const std::string whole = "5\r\nhello\r\n0\r\n\r\n", hidden = get("/hidden");
+  const auto with = [](std::string_view fields, std::string_view body) {
+    return get("/echo", "POST", fields) + std::string(body);
+  };
+  // Each is refused, and what follows is never taken for a request.
+  for (const auto& text : {
+           with(length + chunked, whole),
+           with(chunked + length, whole),
+           with(chunked + chunked, whole),
+           with("Transfer-Encoding: chunked, identity\r\n", whole),
+           with("Transfer-Encoding: identity\r\n" + length, "hello"),
+           with("Transfer-Encoding: xchunked\r\n", whole),
+           with("Transfer-Encoding:\x0b"
+                "chunked\r\n",
+                whole),
+           with("Transfer-Encoding : chunked\r\n", whole),
+           with(" Transfer-Encoding: chunked\r\n", whole),
+           with("X: y\r\n Transfer-Encoding: chunked\r\n", whole),
+           with("X: y\n" + chunked, whole),
+           with("X: y\rTransfer-Encoding: chunked\r\n", whole),
+           with("Transfer-Encoding: chunked\r\n\r\n" + length, ""),  // the second is the (bad) body
+           with(length + length, "hello"),
+           with("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"),
+           with("Content-Length: 5, 5\r\n", "hello"),
+           with("Content-Length: +5\r\n", "hello"),
+           with("Content-Length: 0x5\r\n", "hello"),
+           with("Content-Length: 5 5\r\n", "hello"),
+           with("Content-Length: 18446744073709551621\r\n", "hello"),
+           with("Content-Length : 5\r\n", "hello"),
+           with(chunked, "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\r\nhello0\r\n\r\n"),
+           with(chunked, "0x5\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "+5\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\r\nhello\r\n0\r\n\n"),
+           with("Host: other\r\n", ""),
+           "POST /echo HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n" + chunked + "\r\n" + whole,
+           "POST /echo HTTP/1.1\r\nHost: h\r\n" + length + "\n\nhello",
+       }) {
+    Client client(port);
+    client.send(text + hidden);
+    const auto answer = client.receive();
+    EXPECT_TRUE(answer.status == 400 || answer.status == 413 || answer.status == 501) << answer.status << "\n"
+                                                                                      << text;
+    EXPECT_EQ(client.read_all(), "") << text;
+    EXPECT_FALSE(client.timed_out) << text;
+  }
+  EXPECT_EQ(handler.hidden, 0);
+  // A body that looks like a request is a body.
+  Client client(port);
+  EXPECT_EQ(client.ask(post("/echo", hidden)).body, "POST " + std::to_string(hidden.size()) + " " + hidden);
+  EXPECT_EQ(client.ask(get("/now")).status, 200);
+  EXPECT_EQ(handler.hidden, 0);
+}
+
+TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
+  Limits limits;
+  limits.header_timeout = limits.body_window = limits.write_timeout = 500ms;
+  start(limits);
+  std::vector<std::unique_ptr<Client>> heads, bodies, readers;
+  for (int i = 0; i < 100; ++i) {
+    heads.push_back(std::make_unique<Client>(port));
+    bodies.push_back(std::make_unique<Client>(port));
+    bodies.back()->send(i % 2 ? get("/echo", "POST", "Content-Length: 100000\r\n")
+                              : get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "ffff\r\n");
+    if (i % 4 == 0) {
+      readers.push_back(std::make_unique<Client>(port, 4096));
+      readers.back()->send(get(i % 8 ? "/stream-big" : "/large"));
+    }
+  }
+  std::atomic<bool> done = false;
+  std::thread drip([&] {
+    const auto head = get("/now", "GET", "X: " + std::string(4000, 'x'));
+    for (std::size_t at = 0; !done && at < head.size(); ++at) {
+      for (auto& client : heads) client->send(head.substr(at, 1));
+      for (auto& client : bodies) client->send("1");
+      std::this_thread::sleep_for(20ms);
+    }
+  });
+  int served = 0;
+  const bool ended = eventually([&] {
+    served += once(get("/now")).status == 200 && once(post("/echo", "x")).status == 200 ? 1 : 0;
+    return metrics().timeouts >= 225;
+  });
+  done = true;
+  drip.join();
+  EXPECT_TRUE(ended);
+  EXPECT_GT(served, 0);
+  for (auto& client : heads) EXPECT_EQ(client->receive().status, 408);
+  EXPECT_TRUE(eventually([&] { return metrics().open == 0; }));
+  expect_alive();
 }
 
 TEST_F(HttpTest, HeaderLimits) {
