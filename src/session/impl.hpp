@@ -7,6 +7,7 @@
 
 #include "async/fd_watch.hpp"
 #include "async/queue.hpp"
+#include "os/process.hpp"
 #include "session/manager.hpp"
 #include "session/output_ring.hpp"
 #include "worker/channel.hpp"
@@ -50,6 +51,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   async::FdWatch output;
   OutputRing ring;
   std::optional<int> exit_status;
+  Clock::time_point exited_at{};
   async::Event exited;
 
   std::deque<std::shared_ptr<PendingCall>> queue;  // those that wait; the running one is `running`
@@ -64,6 +66,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::optional<Clock::time_point> kill_at;
 
   bool dirty = false, recorded = false, running_reads = false;
+  std::uint64_t cpu_ms_seen = 0;
   std::uint64_t work_bytes_at_start = 0;  // as first measured while it was busy; 0: not yet
 
   static async::Task<void> run(std::shared_ptr<Impl> self);
@@ -77,7 +80,9 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   void send_interrupt();
   void kill();
   void drain_output();
-  [[nodiscard]] std::uint64_t resident_bytes() const;
+  [[nodiscard]] os::Use use() const;
+  /// Since the last question: busy, or a thread, child or signal handler that its scripts left behind ran.
+  [[nodiscard]] bool may_write();
   void on_exit(int status);
   void tick(Clock::time_point now);
   [[nodiscard]] Error ended_error() const;

@@ -25,6 +25,7 @@ using async::Task;
 
 constexpr milliseconds hello_deadline{60'000};       // the late import of an engine included
 constexpr milliseconds exit_patience{3'000};         // between the end of the channel and the wait status
+constexpr milliseconds last_words{300};              // between the wait status and the end of the channel
 constexpr milliseconds deadline_grace{2'000};        // between SIGINT and SIGKILL when a call's deadline has passed
 constexpr std::size_t tail_bytes = 16 * 1024;
 
@@ -246,7 +247,9 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   if (!sent) co_return false;
   if (self->interrupt_wanted) self->send_interrupt();
 
-  for (;;) {
+  for (std::uint64_t frames = 1;; ++frames) {
+    // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop.
+    if (frames % 16 == 0) co_await async::sleep_for(milliseconds(5));
     auto frame = co_await self->channel->receive(async::forever);
     if (!frame) {
       if (frame.error().message != "the worker is gone" && !self->intended_end)
@@ -328,10 +331,18 @@ void Session::Impl::kill() {
   if (pidfd) (void)os::send_signal(pidfd.get(), SIGKILL);
 }
 
-std::uint64_t Session::Impl::resident_bytes() const {
+os::Use Session::Impl::use() const {
   std::vector<pid_t> roots{pid};
   if (init_pid > 0) roots.push_back(init_pid);
-  return os::tree_use(roots).resident_bytes;
+  return os::tree_use(roots);
+}
+
+bool Session::Impl::may_write() {
+  if (pid <= 0) return false;
+  auto cpu_ms = use().cpu_ms;
+  bool ran = cpu_ms != cpu_ms_seen;
+  cpu_ms_seen = cpu_ms;
+  return ran || state == State::busy;
 }
 
 void Session::Impl::drain_output() {
@@ -428,6 +439,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
 
 void Session::Impl::on_exit(int status) {
   exit_status = status;
+  exited_at = Clock::now();
   exited.set();
   // A session that dies while nothing runs is noticed here; during a call its channel ends.
   work.set();
@@ -446,6 +458,8 @@ void Session::Impl::send_interrupt() {
 // Deadlines and patience, looked at ten times a second.
 void Session::Impl::tick(Clock::time_point now) {
   if (state != State::busy || intended_end) return;
+  // A child that the script forked holds the channel open, and may go on for ever: the session ended with its process.
+  if (exit_status && now - exited_at >= last_words && channel) channel->close();
   if (limits.call_deadline.count() > 0 && !deadline_passed && now - call_began >= limits.call_deadline) {
     deadline_passed = true;
     send_interrupt();
@@ -500,7 +514,7 @@ Status Session::status() const {
   if (impl_->group) {
     if (auto used = impl_->group->memory_used()) s.memory_bytes = *used;
   } else if (impl_->pid > 0) {
-    s.memory_bytes = impl_->resident_bytes();
+    s.memory_bytes = impl_->use().resident_bytes;
   }
   s.created = impl_->created;
   s.last_used = impl_->last_used;
