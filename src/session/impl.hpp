@@ -65,7 +65,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
   std::optional<Clock::time_point> kill_at;
 
-  bool dirty = false, recorded = false, running_reads = false;
+  bool dirty = false, recorded = false, unwritten = false, running_reads = false;
   std::uint64_t cpu_ms_seen = 0;
   std::uint64_t work_bytes_at_start = 0;  // as first measured while it was busy; 0: not yet
 

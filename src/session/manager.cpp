@@ -127,11 +127,11 @@ Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string
 void Manager::Impl::forget(const Session::Impl& session) {
   live.erase(session.id);
   by_pid.erase(session.pid);
-  // An end that must be told stays under its name until it is acknowledged; one that lost nothing does not.
+  // The store tells of the end until it is acknowledged. Only what could not be written there stays here.
+  if (session.unwritten) return;
   Key key{session.owner.id, session.engine, session.name};
   auto found = by_name.find(key);
-  if (found != by_name.end() && found->second.get() == &session && (!session.recorded || (!session.record_at_start && !session.dirty)))
-    by_name.erase(found);
+  if (found != by_name.end() && found->second.get() == &session) by_name.erase(found);
 }
 
 void Manager::Impl::on_exit(pid_t pid, int status) {

@@ -249,7 +249,10 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
 
   for (std::uint64_t frames = 1;; ++frames) {
     // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop.
-    if (frames % 16 == 0) co_await async::sleep_for(milliseconds(5));
+    if (frames % 16 == 0) {
+      co_await async::sleep_for(milliseconds(5));
+      if (self->intended_end) co_return false;
+    }
     auto frame = co_await self->channel->receive(async::forever);
     if (!frame) {
       if (frame.error().message != "the worker is gone" && !self->intended_end)
@@ -426,6 +429,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     };
     auto written = co_await async::on_pool(m.database_pool, std::move(write));
     if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
+    self->unwritten = !written && !pristine;
   }
   m.forget(*self);
   if (self->running) self->running->finish(self->ended_error());
@@ -434,6 +438,8 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   self->queue.clear();
   if (self->channel) self->channel->close();
   self->output.close();
+  self->pidfd.reset();
+  self->init.reset();
   if (m.stopping && m.busy() == 0) m.all_idle.set();
 }
 
