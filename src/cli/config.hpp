@@ -42,6 +42,7 @@ struct Limits {
   std::uint64_t body_mib = 64;
   std::uint64_t header_kib = 8;
   std::uint64_t json_depth = 64;
+  std::uint64_t connections = 4096;  // open at once; beyond: 503
   Amount memory_all{0, 80};  // of all sessions together
 
   std::uint64_t call_deadline_s = 0;  // 0: none

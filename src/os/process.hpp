@@ -58,6 +58,10 @@ struct Use {
 /// take milliseconds. Falls back to the resident size; 0 when the process is gone.
 [[nodiscard]] std::uint64_t proportional_bytes(pid_t pid);
 
+/// Sets the soft limit of open files to the hard one, for this process and what it starts later; the limit that holds now.
+/// The kernel compares it with the descriptors in flight of all that share a uid, too.
+std::uint64_t raise_descriptor_limit();
+
 /// Bytes of RAM this process may count on: the machine's, or the smallest limit of the cgroups it is in.
 [[nodiscard]] std::uint64_t total_memory_bytes();
 /// CPUs this process may run on (its affinity).

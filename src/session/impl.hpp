@@ -7,6 +7,7 @@
 
 #include "async/fd_watch.hpp"
 #include "async/queue.hpp"
+#include "os/process.hpp"
 #include "session/manager.hpp"
 #include "session/output_ring.hpp"
 #include "session/process.hpp"
@@ -86,7 +87,8 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
   std::optional<Clock::time_point> kill_at;
 
-  bool dirty = false, recorded = false, running_reads = false;
+  bool dirty = false, recorded = false, unwritten = false, running_reads = false;
+  std::uint64_t cpu_ms_seen = 0;
   std::uint64_t work_bytes_at_start = 0;  // as first measured while it was busy; 0: not yet
 
   static async::Task<void> run(std::shared_ptr<Impl> self);
@@ -106,6 +108,8 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   [[nodiscard]] std::string go_options(bool dormant) const;
 
   void send_interrupt();
+  /// Since the last question: busy, or a thread, child or signal handler that its scripts left behind ran.
+  [[nodiscard]] bool may_write();
   void tick(Clock::time_point now);
   [[nodiscard]] Error ended_error() const;
 };

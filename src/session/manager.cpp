@@ -21,6 +21,8 @@ using async::Task;
 constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
+constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
+
 std::string utc(std::chrono::system_clock::time_point at) {
   std::time_t seconds = std::chrono::system_clock::to_time_t(at);
   char text[32];
@@ -37,9 +39,10 @@ Result<std::uint64_t> bytes_below(const std::string& directory) {
       directory, std::filesystem::directory_options::skip_permission_denied, error);
   while (!error && entries != std::filesystem::recursive_directory_iterator()) {
     std::error_code ignored;
+    sum += entry_bytes;
     if (!entries->is_symlink(ignored) && entries->is_regular_file(ignored)) {
       auto size = entries->file_size(ignored);
-      if (!ignored) sum += size;
+      if (!ignored && size > entry_bytes) sum += size - entry_bytes;
     }
     entries.increment(error);
   }
@@ -154,11 +157,11 @@ Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> se
 
 void Manager::Impl::forget(const Session::Impl& session) {
   live.erase(session.id);
-  // An end that must be told stays under its name until it is acknowledged; one that lost nothing does not.
+  // The store tells of the end until it is acknowledged. Only what could not be written there stays here.
+  if (session.unwritten) return;
   Key key{session.owner.id, session.engine, session.name};
   auto found = by_name.find(key);
-  if (found != by_name.end() && found->second.get() == &session && (!session.recorded || (!session.record_at_start && !session.dirty)))
-    by_name.erase(found);
+  if (found != by_name.end() && found->second.get() == &session) by_name.erase(found);
 }
 
 void Manager::Impl::on_exit(pid_t pid, int status) {
@@ -252,7 +255,7 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
   std::map<std::string, std::vector<std::shared_ptr<Session::Impl>>> busy_of;
   for (auto& [id, session] : self->live)
-    if (session->state == State::busy && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
+    if (session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
   for (auto& [user, sessions] : busy_of) {
     std::string directory = self->options.users_directory + "/" + user;
     auto measure = [directory] { return bytes_below(directory); };

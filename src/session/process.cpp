@@ -28,8 +28,16 @@ void Process::interrupt() {
 
 void Process::was_reaped(int status) {
   exit_status = status;
+  exited_at = std::chrono::steady_clock::now();
   exited.set();
   if (on_exit) on_exit();
+}
+
+os::Use Process::use() const {
+  std::vector<pid_t> roots{pid};
+  // What it left behind hangs below the init; where others share that, it can't be told whose it is.
+  if (sandbox && sandbox->init_pid > 0 && sandbox.use_count() == 1) roots.push_back(sandbox->init_pid);
+  return os::tree_use(roots);
 }
 
 std::uint64_t Process::memory_bytes() const {
@@ -37,11 +45,7 @@ std::uint64_t Process::memory_bytes() const {
     auto used = group->memory_used();
     return used ? *used : 0;
   }
-  if (pid <= 0) return 0;
-  std::vector<pid_t> roots{pid};
-  // What it left behind hangs below the init; where others share that, it can't be told whose it is.
-  if (sandbox && sandbox->init_pid > 0 && sandbox.use_count() == 1) roots.push_back(sandbox->init_pid);
-  return os::tree_use(roots).resident_bytes;
+  return pid > 0 ? use().resident_bytes : 0;
 }
 
 void Process::drain_output(OutputRing& ring) {

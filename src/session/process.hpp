@@ -15,6 +15,7 @@
 #include "async/task.hpp"
 #include "os/cgroup.hpp"
 #include "os/fd.hpp"
+#include "os/process.hpp"
 #include "session/output_ring.hpp"
 #include "worker/channel.hpp"
 
@@ -35,6 +36,7 @@ struct Process : std::enable_shared_from_this<Process> {
   async::FdWatch output;  // of stdout and stderr
   std::optional<os::CgroupGroup> group;
   std::optional<int> exit_status;  // as of waitpid
+  std::chrono::steady_clock::time_point exited_at{};
   async::Event exited;
   std::function<void()> on_exit;  // the session hears of it
 
@@ -42,6 +44,8 @@ struct Process : std::enable_shared_from_this<Process> {
   void kill();
   void interrupt();  // SIGINT
   void was_reaped(int status);
+  /// Of it and of what it left behind.
+  [[nodiscard]] os::Use use() const;
   /// Anonymous memory in bytes: of its group, else of its processes.
   [[nodiscard]] std::uint64_t memory_bytes() const;
   /// What it wrote and nobody read yet.

@@ -25,6 +25,7 @@ using async::milliseconds;
 using async::Task;
 
 constexpr milliseconds hello_deadline{60'000};       // the late import of an engine included
+constexpr milliseconds last_words{300};              // between the wait status and the end of the channel
 constexpr milliseconds deadline_grace{2'000};        // between SIGINT and SIGKILL when a call's deadline has passed
 constexpr std::size_t tail_bytes = 16 * 1024;
 
@@ -263,7 +264,12 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   if (!sent) co_return false;
   if (self->interrupt_wanted) self->send_interrupt();
 
-  for (;;) {
+  for (std::uint64_t frames = 1;; ++frames) {
+    // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop.
+    if (frames % 16 == 0) {
+      co_await async::sleep_for(milliseconds(5));
+      if (self->intended_end) co_return false;
+    }
     auto frame = co_await process->channel->receive(async::forever);
     if (!frame) {
       if (frame.error().message != "the worker is gone" && !self->intended_end)
@@ -357,6 +363,14 @@ Task<bool> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Proc
 }
 }  // namespace
 
+bool Session::Impl::may_write() {
+  if (process->pid <= 0) return false;
+  auto cpu_ms = process->use().cpu_ms;
+  bool ran = cpu_ms != cpu_ms_seen;
+  cpu_ms_seen = cpu_ms;
+  return ran || state == State::busy;
+}
+
 Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, std::string text) {
   if (self->state == State::ended) co_return;
   Manager::Impl& m = self->manager;
@@ -415,6 +429,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     };
     auto written = co_await async::on_pool(m.database_pool, std::move(write));
     if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
+    self->unwritten = !written && !pristine;
   }
   m.forget(*self);
   if (self->running) self->running->finish(self->ended_error());
@@ -441,6 +456,8 @@ void Session::Impl::send_interrupt() {
 // Deadlines and patience, looked at ten times a second.
 void Session::Impl::tick(Clock::time_point now) {
   if (state != State::busy || intended_end) return;
+  // A child that the script forked holds the channel open, and may go on for ever: the session ended with its process.
+  if (process->exit_status && now - process->exited_at >= last_words && process->channel) process->channel->close();
   if (limits.call_deadline.count() > 0 && !deadline_passed && now - call_began >= limits.call_deadline) {
     deadline_passed = true;
     send_interrupt();

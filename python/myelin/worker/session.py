@@ -1,5 +1,6 @@
 """A session: the main loop that runs calls. One thread, one call at a time."""
 
+import errno
 import gc
 import json
 import os
@@ -40,9 +41,9 @@ class Session:
         self._spaces = None  # globals of the v1 scripts
         self._last_progress = 0.0
         self._call = 0
+        self._pid = os.getpid()
         self._kernel_errors = engine.kernel_errors()
         self._states = []
-        self._pid = os.getpid()
         self.scripted = False  # the running call is a script
 
     # -- for engines --------------------------------------------------------------------------------------------------
@@ -187,6 +188,8 @@ class Session:
             except BaseException as error:
                 interrupts.armed = False
                 failure = error
+        if os.getpid() != self._pid:
+            os._exit(0)  # a process that the script forked came out of it: the answer is its parent's
         interrupted = interrupts.requested
         interrupts.end()
         self._call = 0
@@ -222,6 +225,13 @@ class Session:
             if frames:
                 self.channel.sock.sendall(frames)
             self.channel.send_bytes(head + data, fd)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # The kernel bounds the descriptors in flight of all sessions together; one that hoards them blocks this way.
+            data = self._error(OSError(error.errno, "the result is too large to be handed over while another session holds "
+                                       "too many descriptors in flight: return less, or try again later"), False)
+            self.channel.send(protocol.ERROR, data, call)
         finally:
             os.close(fd)
 
