@@ -17,8 +17,9 @@ RULE = {
     "worker": {"async", "os", "codec"},
     "accounts": {"store"},
     "session": {"worker", "accounts", "store"},
+    "live": {"session"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "session", "accounts", "store", "worker"},
+    "api": {"http", "live", "session", "accounts", "store", "worker"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.

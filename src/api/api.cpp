@@ -57,6 +57,15 @@ std::string_view token_of(const http::Request& request) {
   if (auto* own = request.headers.find("NESTServerAuth")) return *own;
   std::string_view authorization = request.headers.get("Authorization");
   if (authorization.size() > 7 && http::iequals(authorization.substr(0, 7), "Bearer ")) return http::trim(authorization.substr(7));
+  // A page's WebSocket can't set headers: its token is one of the subprotocols that it offers.
+  std::string_view offered = request.headers.get("Sec-WebSocket-Protocol");
+  constexpr std::string_view mark = "token.";
+  while (!offered.empty() && request.wants_web_socket()) {
+    auto comma = offered.find(',');
+    auto one = http::trim(offered.substr(0, comma));
+    if (one.starts_with(mark)) return one.substr(mark.size());
+    offered = comma == std::string_view::npos ? std::string_view{} : offered.substr(comma + 1);
+  }
   return {};
 }
 

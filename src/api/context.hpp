@@ -13,6 +13,7 @@
 #include "http/message.hpp"
 #include "http/server.hpp"
 #include "http/static_files.hpp"
+#include "live/stream.hpp"
 #include "session/manager.hpp"
 
 namespace myelin::api {
@@ -33,6 +34,7 @@ struct Context {
   async::Pool& pool;
   accounts::Tokens* tokens = nullptr;  // null when auth is off
   session::Manager& sessions;
+  live::Streams& streams;
   http::OriginPatterns origins;
   const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed

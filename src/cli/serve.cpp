@@ -61,6 +61,8 @@ std::string package_directory(const fs::path& executable) {
   return (executable.parent_path().parent_path() / "python").string();
 }
 
+constexpr std::uint64_t stream_budget = 1024 * mib;  // of one session's recorded events, on disk
+
 session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
   session::Limits out;
   out.memory_bytes = limits.memory_per_session.of(memory);
@@ -258,13 +260,16 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     options.threads = cores;
     session::Manager sessions(loop, pool, database_pool, *database, groups, std::move(options));
 
+    live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget);
+    if (auto opened = streams.open(); !opened) return fail(opened.error());
+
     accounts::Tokens tokens(*token_database);
     tokens.set_operator_token(token->token);
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
     api::Context context{.settings = {}, .pool = pool,
-                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions,
+                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions, .streams = streams,
                          .origins = std::move(*origins), .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;

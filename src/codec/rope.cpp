@@ -135,4 +135,32 @@ Result<Rope> parse_rope(std::string body, bool has_memfd, std::uint64_t memfd_si
   return rope;
 }
 
+std::string text_rope(std::string_view json) {
+  std::string body(4 + piece_head, '\0');
+  store(body.data(), std::uint32_t{1});
+  store(body.data() + 12, static_cast<std::uint64_t>(json.size()));
+  return body.append(json);
+}
+
+Result<Rope> with_member_in_front(const std::string& body, std::string_view member) {
+  auto checked = parse_rope(body, false, 0);
+  if (!checked) return checked;
+  const auto& pieces = checked->pieces();
+  if (pieces[0].kind != PieceKind::text || !checked->inline_data(pieces[0]).starts_with("{\""))
+    return Error{Code::worker_lost, "the rope is no object", ""};
+  // One more piece in front, whose text stands behind the payload: no other piece moves. The first loses its brace.
+  std::size_t payload = 4;
+  for (const Piece& piece : pieces) payload += piece_head + 8 * std::size_t{piece.ndim};
+  std::string out(4 + piece_head, '\0');
+  store(out.data(), static_cast<std::uint32_t>(pieces.size() + 1));
+  store(out.data() + 12, static_cast<std::uint64_t>(member.size() + 2));
+  store(out.data() + 20, static_cast<std::uint64_t>(body.size() - payload));
+  out.append(body, 4, std::string::npos);
+  char* first = out.data() + 4 + piece_head;
+  store(first + 8, pieces[0].bytes - 1);
+  store(first + 16, pieces[0].offset + 1);
+  out.append("{").append(member).append(",");
+  return parse_rope(std::move(out), false, 0);
+}
+
 }  // namespace myelin::codec

@@ -58,4 +58,9 @@ class Rope {
 /// say what.
 [[nodiscard]] Result<Rope> parse_rope(std::string body, bool has_memfd, std::uint64_t memfd_size);
 
+/// The body of a rope that is this JSON text.
+[[nodiscard]] std::string text_rope(std::string_view json);
+/// The rope of `body`, whose text begins with an object's `{"`, with one more member (`"name":value`) in front.
+[[nodiscard]] Result<Rope> with_member_in_front(const std::string& body, std::string_view member);
+
 }  // namespace myelin::codec

@@ -60,12 +60,17 @@ bool answer_branch(Process& process, BranchRequest& request, const worker::Frame
   return true;
 }
 
-Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request) {
+Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request,
+                                std::shared_ptr<Session::Impl> session) {
   while (!request->result) {
     auto frame = co_await process->channel->receive(quiet_patience);
     if (!frame) {
       request->finish(frame.error());
       co_return frame.take_error();
+    }
+    if (session) {
+      bool aside = co_await Session::Impl::take_aside(session, *frame);
+      if (aside) continue;
     }
     if (frame->kind != codec::FrameKind::branched || !answer_branch(*process, *request, *frame)) {
       Error broken{Code::worker_lost, "the worker broke the protocol while it branched", ""};
@@ -76,14 +81,15 @@ Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_pt
   co_return Result<void>{};
 }
 
-Task<Result<void>> ask_quiet(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request) {
+Task<Result<void>> ask_quiet(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request,
+                             std::shared_ptr<Session::Impl> session) {
   std::string head = "{}", body;
   auto sent = co_await process->channel->send(codec::FrameKind::branch, request->number, std::move(head), std::move(body));
   if (!sent) {
     request->finish(sent.error());
     co_return sent.take_error();
   }
-  co_return co_await await_branch(process, request);
+  co_return co_await await_branch(process, request, session);
 }
 
 Result<Ends> make_ends(BranchRequest& request) {
@@ -178,7 +184,7 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
   job->instead = [request](std::shared_ptr<Impl> session) -> Task<bool> {
     return [](std::shared_ptr<Impl> owner, std::shared_ptr<BranchRequest> asked) -> Task<bool> {
       auto process = owner->process;
-      auto done = co_await ask_quiet(process, asked);
+      auto done = co_await ask_quiet(process, asked, owner);
       co_return static_cast<bool>(done);
     }(std::move(session), request);
   };
@@ -213,7 +219,7 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   auto ends = make_ends(*request);
   Result<void> ready;
   if (!ends) ready = ends.take_error();
-  if (ready) ready = co_await ask_quiet(source, request);
+  if (ready) ready = co_await ask_quiet(source, request, nullptr);
   if (ready && request->result) ready = *request->result;
   if (!ready) {
     job->finish(Error{Code::conflict, "no way back: " + ready.error().message, ""});
@@ -232,6 +238,12 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   auto old = self->process;
   self->adopt(*fresh);
   retire(manager, std::move(old));
+  if (self->listener) {
+    self->tell("rewound");
+    bool follows = self->followed;
+    self->followed = false;
+    if (follows) Session(self).follow();
+  }
   self->dirty = true;
   self->last_used = std::chrono::system_clock::now();
   job->finish(Answer{});

@@ -9,9 +9,10 @@ namespace myelin::session {
 /// Takes a `branched` frame. False: the worker broke the protocol.
 bool answer_branch(Process& process, BranchRequest& request, const worker::Frame& frame);
 /// Reads the channel of a process that runs no call until the request is answered. Errors: the channel's.
-async::Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request);
+/// `session`: whose process it is; null for a checkpoint's.
+async::Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request, std::shared_ptr<Session::Impl> session);
 /// Asks a process that runs no call. The request has its result then; errors: the channel's.
-async::Task<Result<void>> ask_quiet(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request);
+async::Task<Result<void>> ask_quiet(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request, std::shared_ptr<Session::Impl> session);
 
 /// The two ends that stay here of a branch that is asked for.
 struct Ends {

@@ -76,6 +76,9 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
   async::Event branch_free;
 
+  std::shared_ptr<Listener> listener;
+  bool followed = false, follow_wanted = false;
+
   std::deque<std::shared_ptr<PendingCall>> queue;  // those that wait; the running one is `running`
   std::shared_ptr<PendingCall> running;
   async::Event work;
@@ -107,6 +110,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
   [[nodiscard]] std::string go_options(bool dormant) const;
 
+  /// Frames that come beside a call's answer. False: not one of these.
+  static async::Task<bool> take_aside(std::shared_ptr<Impl> self, worker::Frame& frame);
+  static async::Task<bool> follow_quietly(std::shared_ptr<Impl> self);
+  void tell(std::string_view state, std::string members = "{}");
   void send_interrupt();
   /// Since the last question: busy, or a thread, child or signal handler that its scripts left behind ran.
   [[nodiscard]] bool may_write();

@@ -236,7 +236,7 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
       if (alive && self->branching && !self->branching->result) {
         auto request = self->branching;
         auto process = self->process;
-        auto answered = co_await await_branch(process, request);
+        auto answered = co_await await_branch(process, request, self);
         if (!answered) alive = false;
       }
     }
@@ -244,6 +244,67 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
   }
   std::string code = "exited", text;
   co_await finish(self, std::move(code), std::move(text));
+}
+
+void Session::Impl::tell(std::string_view name_of_state, std::string members) {
+  if (listener) listener->state(name_of_state, std::move(members));
+}
+
+Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& frame) {
+  if (frame.kind == codec::FrameKind::data) {
+    if (self->listener && !frame.memfd) {
+      auto listener = self->listener;
+      std::string body = std::move(frame.body);
+      co_await listener->data(std::move(body));
+    }
+    co_return true;
+  }
+  if (frame.kind == codec::FrameKind::progress) {
+    if (auto o = parse(frame.body)) {
+      Progress p = self->progress.value_or(Progress{});
+      if (o->contains("interruptible")) p.interruptible = flag(*o, "interruptible");
+      if (auto done = number(*o, "done")) p.done = done;
+      if (auto time = number(*o, "time_ms")) p.time_ms = time;
+      if (auto of = number(*o, "of_ms")) p.of_ms = of;
+      self->progress = p;
+      if (self->listener) self->listener->progress(p);
+    }
+    co_return true;
+  }
+  if (frame.kind == codec::FrameKind::state) {
+    if (auto o = parse(frame.body)) {
+      if (flag(*o, "reset")) {
+        self->dirty = false;
+        self->tell("reset");
+      }
+      if (flag(*o, "dirty")) {
+        self->dirty = true;
+        co_await record(self);
+      }
+      if (o->contains("following")) self->followed = flag(*o, "following");
+    }
+    co_return true;
+  }
+  co_return false;
+}
+
+// The worker answers a follow frame with what its recorders hold, then a state frame.
+Task<bool> Session::Impl::follow_quietly(std::shared_ptr<Impl> self) {
+  if (self->followed) co_return true;
+  auto process = self->process;
+  std::string head = "{\"on\":true}", body;
+  auto sent = co_await process->channel->send(codec::FrameKind::follow, 0, std::move(head), std::move(body));
+  if (!sent) co_return false;
+  while (!self->followed) {
+    auto frame = co_await process->channel->receive(hello_deadline);
+    if (!frame) co_return false;
+    bool aside = co_await take_aside(self, *frame);
+    if (!aside) {
+      self->intended_end = {"protocol", "the worker broke the protocol: an answer to no call"};
+      co_return false;
+    }
+  }
+  co_return true;
 }
 
 Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job) {
@@ -257,6 +318,7 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
 
   // Written down before anything can be lost: also a server that dies during this call must tell of it later.
   if (!job->call.reads) co_await record(self);
+  if (!job->call.reads) self->tell("busy", "{\"call\":" + std::to_string(number_of_call) + "}");
   self->running_reads = job->call.reads;
   std::string head = codec::pack_call_head(job->call.meta);
   auto process = self->process;
@@ -265,7 +327,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   if (self->interrupt_wanted) self->send_interrupt();
 
   for (std::uint64_t frames = 1;; ++frames) {
-    // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop.
+    // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop. Its recorders' data
+    // wait for the disk instead.
     if (frames % 16 == 0) {
       co_await async::sleep_for(milliseconds(5));
       if (self->intended_end) co_return false;
@@ -276,27 +339,9 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
         self->intended_end = {"protocol", "the worker broke the protocol: " + frame.error().message};
       co_return false;
     }
-    if (frame->kind == codec::FrameKind::progress) {
-      if (auto o = parse(frame->body)) {
-        Progress p = self->progress.value_or(Progress{});
-        if (o->contains("interruptible")) p.interruptible = flag(*o, "interruptible");
-        if (auto done = number(*o, "done")) p.done = done;
-        if (auto time = number(*o, "time_ms")) p.time_ms = time;
-        if (auto of = number(*o, "of_ms")) p.of_ms = of;
-        self->progress = p;
-      }
-      continue;
-    }
-    if (frame->kind == codec::FrameKind::state) {
-      if (auto o = parse(frame->body)) {
-        if (flag(*o, "reset")) self->dirty = false;
-        if (flag(*o, "dirty")) {
-          self->dirty = true;
-          co_await record(self);
-        }
-      }
-      continue;
-    }
+    if (frame->kind == codec::FrameKind::data) --frames;
+    bool aside = co_await take_aside(self, *frame);
+    if (aside) continue;
     if (frame->kind == codec::FrameKind::branched && self->branching) {
       auto request = self->branching;
       if (!answer_branch(*process, *request, *frame)) {
@@ -312,6 +357,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
     }
     self->running.reset();
     self->state = State::idle;
+    if (!job->call.reads)
+      self->tell("idle", frame->kind == codec::FrameKind::result ? "{\"ok\":true}" : "{\"ok\":false}");
     self->last_used = std::chrono::system_clock::now();
     self->kill_at.reset();
     if (frame->kind == codec::FrameKind::result) {
@@ -432,6 +479,10 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     self->unwritten = !written && !pristine;
   }
   m.forget(*self);
+  if (self->listener) {
+    self->tell("ended", json::serialize(json::object{{"cause", json::object{{"code", cause.code}, {"text", cause.text}}}}));
+    self->listener.reset();
+  }
   if (self->running) self->running->finish(self->ended_error());
   self->running.reset();
   for (auto& waiting : self->queue) waiting->finish(self->ended_error());
@@ -481,7 +532,10 @@ Task<void> Session::Impl::read_output(std::shared_ptr<Impl> self, std::shared_pt
     if (!readable || process->output.fd() < 0) co_return;
     auto got = os::read_some(process->output.fd(), buffer.get(), 65536);
     if (got.state == os::Io::closed || got.state == os::Io::failed) co_return;
-    if (got.state == os::Io::done) self->ring.append({buffer.get(), got.bytes});
+    if (got.state == os::Io::done) {
+      self->ring.append({buffer.get(), got.bytes});
+      if (self->listener && got.bytes > 0) self->listener->output({buffer.get(), got.bytes});
+    }
     if (got.bytes >= 16384) co_await async::sleep_for(milliseconds(5));
   }
 }
@@ -541,6 +595,26 @@ Result<void> Session::interrupt(milliseconds grace) {
   impl_->send_interrupt();
   if (!impl_->kill_at) impl_->kill_at = Clock::now() + grace;
   return {};
+}
+
+void Session::listen(std::shared_ptr<Listener> listener) { impl_->listener = std::move(listener); }
+
+void Session::follow() {
+  auto self = impl_;
+  if (self->state == State::ended || self->followed || self->follow_wanted) return;
+  // While a call runs the worker looks at its channel when it is signalled, and follows at its next slice.
+  if (self->running && self->process->channel->send_now(codec::FrameKind::follow, 0, "{\"on\":true}")) {
+    self->process->interrupt();
+    return;
+  }
+  self->follow_wanted = true;
+  auto job = std::make_shared<PendingCall>();
+  job->instead = [](std::shared_ptr<Impl> session) -> Task<bool> {
+    session->follow_wanted = false;
+    return Impl::follow_quietly(std::move(session));
+  };
+  self->queue.push_front(job);  // before calls that wait: they are to be seen
+  self->work.set();
 }
 
 void Session::end(std::string code, std::string text) {

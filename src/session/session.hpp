@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "async/task.hpp"
@@ -71,6 +72,18 @@ struct Status {
   std::optional<Cause> cause;
 };
 
+/// Who hears what a session does, as it happens. Called on the loop's thread.
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  /// A rope's body: one event of the engine's recorders. The session waits until it returns.
+  virtual async::Task<void> data(std::string rope_body) = 0;
+  virtual void output(std::string_view text) = 0;
+  virtual void progress(const Progress& progress) = 0;
+  /// busy, idle, reset, rewound, ended; `members`: more of the event, a JSON object's text.
+  virtual void state(std::string_view name, std::string members) = 0;
+};
+
 class Session {
  public:
   struct Impl;
@@ -92,6 +105,11 @@ class Session {
   /// Ends the session now, with this cause.
   void end(std::string code, std::string text);
   [[nodiscard]] std::string output_tail(std::size_t bytes) const;
+
+  /// At most one; the former is forgotten.
+  void listen(std::shared_ptr<Listener> listener);
+  /// Asks the worker to send what its recorders record, at slices: first what they hold. Returns at once.
+  void follow();
 
   [[nodiscard]] std::vector<CheckpointStatus> checkpoints() const;
   /// not_found if there is none of that id.

@@ -8,7 +8,7 @@ code looks at it. Between calls nothing is raised, so that a late signal can't h
 import signal
 import time
 
-from .protocol import BRANCH, INTERRUPT, ProtocolError
+from .protocol import BRANCH, FOLLOW, INTERRUPT, ProtocolError
 
 _AGAIN_S = 0.25  # a second interrupt of the same call is raised again only after this
 
@@ -23,6 +23,8 @@ class Interrupts:
         self.raised = False  # ... and was told so by KeyboardInterrupt
         self.branches = []  # bodies of branch frames that arrived while a call runs
         self.branch = None  # takes them: True in the new branch
+        self.follows = []  # bodies of follow frames, the same
+        self.follow = None
         self.quiet = set()  # code objects (callbacks of engines) in which nothing may be raised
         self._signalled = False
         self._last = 0.0
@@ -59,6 +61,8 @@ class Interrupts:
                 found = found or (item[1] == self.running)
             elif item[0] == BRANCH:
                 self.branches.append((item[1], item[2]))
+            elif item[0] == FOLLOW:
+                self.follows.append(item[2])
             else:
                 keep.append(item)
         queue[:] = keep
@@ -71,10 +75,14 @@ class Interrupts:
         stop as if interrupted."""
         while self.branches:
             if self.branch(*self.branches.pop(0)):
-                self.branches = []
+                self.branches, self.follows = [], []
                 self.requested = True
                 return True
         return False
+
+    def follow_now(self):
+        while self.follows:
+            self.follow(self.follows.pop(0))
 
     def is_quiet(self, frame):
         if self.quiet:

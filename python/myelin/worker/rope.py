@@ -354,8 +354,9 @@ _PLAIN = [
 _ONE = struct.Struct("<IBBBBIQQ")
 
 
-def pack(texts, arrays):
-    """(body, fd): the body of a result frame and, if data went there, the memfd (the caller closes it), else None."""
+def pack(texts, arrays, inline=False):
+    """(body, fd): the body of a result frame and, if data went there, the memfd (the caller closes it), else None. `inline`: never
+    to a memfd; the caller knows that it is small."""
     if not arrays and len(texts[0]) <= INLINE_TEXT:
         return _ONE.pack(1, 0, 0, 0, 0, 0, len(texts[0]), 0) + texts[0], None
 
@@ -372,9 +373,9 @@ def pack(texts, arrays):
             pieces.append((0, 0, (), text, len(text)))
             text_bytes += len(text)
             header += 24
-    out_arrays = array_bytes > INLINE_ARRAYS
-    out_text = text_bytes > INLINE_TEXT or header + text_bytes > 900 << 10
-    inline = []
+    out_arrays = not inline and array_bytes > INLINE_ARRAYS
+    out_text = not inline and text_bytes > INLINE_TEXT or header + text_bytes > 900 << 10
+    within = []
     outside = []
     inline_at = outside_at = 0
     head = [COUNT.pack(len(pieces))]
@@ -389,11 +390,11 @@ def pack(texts, arrays):
             outside_at += size
         else:
             head.append(PIECE.pack(kind, dtype, len(shape), 0, 0, size, inline_at))
-            inline.append(data if kind == 0 else data.tobytes())
+            within.append(data if kind == 0 else data.tobytes())
             inline_at += size
         if shape:
             head.append(struct.pack(f"<{len(shape)}Q", *shape))
-    body = b"".join(head + inline)
+    body = b"".join(head + within)
     return body, (_memfd(outside) if outside else None)
 
 

@@ -31,6 +31,8 @@ class Session:
         self.places = branch.Places(os.environ.get("HOME", "/"))
         self.interrupts = Interrupts(self.channel)
         self.interrupts.branch = self.branch
+        self.interrupts.follow = self.follow
+        self._followed = False
         self._left_call = False  # this is a branch, and the call that it was made in is the session's to answer
         self.options = {}
         self.encoder = rope.Encoder()
@@ -122,6 +124,8 @@ class Session:
                 pass  # of a call that has ended
             elif kind == protocol.BRANCH:
                 self.branch(call, body)
+            elif kind == protocol.FOLLOW:
+                self.follow(body)
             else:
                 raise protocol.ProtocolError(f"unexpected {protocol.NAMES[kind]}")
 
@@ -156,9 +160,27 @@ class Session:
         self._left_call = bool(self._call)
         self._call = 0
         self.channel.sock.detach()
+        self._followed = False
+        self.engine.follow(None)
         self.channel = self.interrupts.channel = protocol.Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=3))
         self._enter()
         return True
+
+    def follow(self, body):
+        """A follow frame: the engine's recorders are followed from now on, or no more."""
+        self._followed = bool(json.loads(body).get("on"))
+        text = b'{"following":true}' if self._followed else b'{"following":false}'
+        try:
+            self.engine.follow(self.data if self._followed else None)
+        except Exception as error:
+            self.data({"topic": "note", "text": f"the recorders can't be followed: {type(error).__name__}: {error}"})
+        self.channel.send(protocol.STATE, text)
+
+    def data(self, event):
+        """Sends what someone who follows is to see: a dict with `topic`, small enough for a frame."""
+        texts, arrays = self.encoder.encode(event, "bare")
+        body, fd = rope.pack(texts, arrays, inline=True)
+        self.channel.send(protocol.DATA, body)
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
@@ -192,6 +214,16 @@ class Session:
             os._exit(0)  # a process that the script forked came out of it: the answer is its parent's
         interrupted = interrupts.requested
         interrupts.end()
+        if interrupts.branches:  # asked for where the call had no place for them
+            for asked in list(interrupts.branches):
+                interrupts.branches.remove(asked)
+                if self.branch(*asked):
+                    interrupts.branches = []
+                    break
+        if not self._left_call:
+            interrupts.follow_now()
+            if self._followed:
+                self._flush()
         self._call = 0
         self.engine.after_call(meta, failure)
         if self._left_call:
@@ -235,6 +267,12 @@ class Session:
         finally:
             os.close(fd)
 
+    def _flush(self):
+        try:
+            self.engine.flush()
+        except Exception as error:  # never in the way of the call's own answer
+            self.data({"topic": "note", "text": f"the recorders can't be read: {type(error).__name__}: {error}"})
+
     def _run(self, meta, raw):
         method = meta["method"]
         self.scripted = method == "exec"
@@ -244,6 +282,11 @@ class Session:
         if method == "call":
             args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
             return self._call_function(kwargs)
+        if method == "step":
+            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
+            if "call" in kwargs:
+                return {"data": self._call_function({"function": kwargs["call"], "args": kwargs.get("args", [])})["data"]}
+            return self.engine.step(kwargs)
         if method == "version":
             return self.engine.version()
         if method == "files":

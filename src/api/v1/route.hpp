@@ -38,6 +38,7 @@ struct Route {
 std::vector<Route> server_routes();
 std::vector<Route> session_routes();
 std::vector<Route> branch_routes();
+std::vector<Route> stream_routes();
 std::vector<Route> file_routes();
 std::vector<Route> token_routes();
 

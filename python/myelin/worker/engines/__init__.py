@@ -42,6 +42,17 @@ class Engine:
         """Called once in the child, before the first call."""
         self.session = session
 
+    def step(self, request):
+        """One step of a closed loop: set, advance, get."""
+        raise ValueError('this engine knows steps only as functions of the session: define one by a script, then {"call": "step", "args": […]}')
+
+    def follow(self, send):
+        """Someone wants what recorders record: `send(dict)` gets it, at slices; None: nobody does any more. First comes what is
+        there already."""
+
+    def flush(self):
+        """Called at the end of each call that is followed: sends what was recorded since."""
+
     def branch_obstacle(self):
         """Why a session of this engine can't branch now; None if it can."""
         return None

@@ -34,7 +34,7 @@ import sys
 import time
 
 from .. import rope
-from . import Engine
+from . import Engine, nest_recorders
 
 NODE_NAMES = frozenset(
     "nodes source target pre post third sources targets src_layer tgt_layer source_layer target_layer layer nodes_or_conns "
@@ -102,7 +102,7 @@ class Kernel:
         "llapi_connect_tripartite",
     )
 
-    def __init__(self, nest, api):
+    def __init__(self, nest, api, numpy):
         self.nest = nest
         self.api = api
         self.session = None
@@ -113,6 +113,7 @@ class Kernel:
         self._plastic = False  # structural plasticity: not the same when run in parts, also by NEST alone
         self._speed = 0.0  # wall seconds per simulated ms, measured; 0: unknown
         self._facts = None
+        self._tics = None  # of biological time; None: unknown
         self._spikes = 0  # of the slices before the last one
         self._simulate = api.llapi_simulate
         self._run = api.llapi_run
@@ -125,6 +126,21 @@ class Kernel:
         self._enable_plasticity = api.llapi_enable_structural_plasticity
         self._disable_plasticity = api.llapi_disable_structural_plasticity
         self._error = nest.NESTError
+        self.recorders = nest_recorders.Recorders(nest, api, numpy, self)
+
+    def time(self):
+        """Biological time in ms. Reading the kernel's status takes as long as a short simulation, so simulated time is counted."""
+        if self._tics is None:
+            self._tics = round(self._get_status()["biological_time"] * (self._facts or self._read_facts())[0])
+        return self._tics / (self._facts or self._read_facts())[0]
+
+    def _passed(self, t):
+        if self._tics is not None and self._facts:
+            self._tics += round(t * self._facts[0])
+
+    def threads(self):
+        facts = self._facts or self._read_facts()
+        return facts[3]
 
     def install(self):
         api = self.api
@@ -147,6 +163,7 @@ class Kernel:
     def _growing(self, function):
         def call(*args, **kwargs):
             self._speed = 0.0
+            self.recorders.grown()
             return function(*args, **kwargs)
 
         call.__name__ = function.__name__
@@ -157,15 +174,17 @@ class Kernel:
 
     def reset(self):
         self._reset()
-        self._facts = None
+        self._facts = self._tics = None
         self._speed = 0.0
         self._spikes = 0
         self._prepared = self._plastic = False
         self.layers = []
+        self.recorders.forget()
         self.resets += 1
 
     def create_spatial(self, specs):
         self._speed = 0.0
+        self.recorders.grown()
         made = self._create_spatial(specs)
         ids = self.api.llapi_node_collection_to_array(made._datum, "all")
         if len(ids):
@@ -189,7 +208,7 @@ class Kernel:
     def set_status(self, params):
         if self.max_threads:
             self._check_threads(params)
-        self._facts = None
+        self._facts = self._tics = None
         self._speed = 0.0
         return self._set_status(params)
 
@@ -213,12 +232,26 @@ class Kernel:
         return self._cleanup()
 
     def run(self, t):
+        tics, self._tics = self._tics, None  # unknown if it fails
+        result = self._run_whole(t)
+        self._tics = tics
+        self._passed(t)
+        return result
+
+    def simulate(self, t):
+        tics, self._tics = self._tics, None
+        result = self._simulate_whole(t)
+        self._tics = tics
+        self._passed(t)
+        return result
+
+    def _run_whole(self, t):
         if self._sliceable(t):
             return self._slices(t, False)
         self._spikes = 0
         return self._run(t)
 
-    def simulate(self, t):
+    def _simulate_whole(self, t):
         speed = self._speed
         if speed and (t.__class__ is float or t.__class__ is int) and 0 < t * speed < SLICE_S:
             self._spikes = 0
@@ -231,8 +264,12 @@ class Kernel:
             self._speed = (time.perf_counter() - started) / t
             return None
         if not self._prepared and self._sliceable(t):
-            self._prepare()
-            return self._slices(t, True)
+            self._prepare()  # settles min_delay, too
+            if self.recorders.send is None:
+                return self._slices(t, True)
+            # Recorders can be emptied only outside of Prepare and Cleanup: slices are whole simulations then.
+            self._cleanup()
+            return self._slices(t, False, self._simulate)
         self._spikes = 0
         try:
             return self._simulate(t)
@@ -252,7 +289,7 @@ class Kernel:
 
     def _read_facts(self):
         status = self._get_status()
-        self._facts = (float(status["tics_per_ms"]), int(status["tics_per_step"]), int(status["num_processes"]))
+        self._facts = (float(status["tics_per_ms"]), int(status["tics_per_step"]), int(status["num_processes"]), int(status["local_num_threads"]))
         return self._facts
 
     def _sliceable(self, t):
@@ -270,12 +307,13 @@ class Kernel:
         whole = round(tics)
         return abs(tics - whole) < 1e-6 * max(1.0, facts[0] * 1e-3) and whole % facts[1] == 0
 
-    def _slices(self, t, own):
-        """Runs t ms in slices; `own`: Prepare was ours, so Cleanup is."""
-        tics_per_ms, step, _ = self._facts
+    def _slices(self, t, own, run=None):
+        """Runs t ms in slices; `own`: Prepare was ours, so Cleanup is. `run`: instead of Run, when recorders are read between."""
+        tics_per_ms, step = self._facts[:2]
         session = self.session
         interrupts = session.interrupts
-        run = self._run
+        drain = self.recorders.drain if run else None
+        run = run or self._run
         clock = time.perf_counter
         total = round(t * tics_per_ms)
         status = self._get_status()  # after Prepare, which settles min_delay
@@ -305,12 +343,16 @@ class Kernel:
                 self._speed = took / (size / tics_per_ms)
                 if interrupts.branches:
                     interrupts.branch_now()
+                if drain and self.recorders.send:
+                    drain(False)
                 if done >= total:
                     break
                 if interrupts.requested and not interrupts.raised:
                     interrupts.raised = True
                     raise KeyboardInterrupt(f"interrupted at t = {done / tics_per_ms:g} ms of {t:g} ms")
                 self._spikes += self._get_status()["local_spike_counter"]
+                if interrupts.follows:
+                    interrupts.follow_now()
                 session.progress(done / tics_per_ms, t)
                 grow = min(GROWTH, SLICE_S / took) if took > 0 else GROWTH
                 size = int(size * grow)
@@ -356,12 +398,14 @@ class NestEngine(Engine):
         self._spatial = nest.spatial
         self._version = nest.__version__
         self._mpi = bool(api.llapi_get_kernel_status()["num_processes"] > 1)
-        self.kernel = Kernel(nest, api)
+        self.kernel = Kernel(nest, api, numpy)
         self.kernel.install()
         self._calls = {}
+        self._collections = {}  # of closed loops, by ids
+        self._collections_of = 0  # resets
         self._dirty = False
         self._resets = 0
-        self.methods = {"api": self.call, "list": self.list}
+        self.methods = {"api": self.call, "list": self.list, "recorders": lambda name, args, kwargs: self.kernel.recorders.list()}
 
     # -- what a session asks ------------------------------------------------------------------------------------------
 
@@ -382,6 +426,53 @@ class NestEngine(Engine):
 
     def kernel_errors(self):
         return (self.nest.NESTError,)
+
+    def step(self, request):
+        """{"set": [{"nodes", "params"}], "advance": ms, "get": [{"nodes", "keys"}]}, all optional. By the kernel's own calls: PyNEST's
+        `set` and `get` read whole statuses."""
+        unknown = set(request) - {"set", "advance", "get"}
+        if unknown:
+            raise ValueError(f"a step has set, advance and get (or call and args), not {', '.join(sorted(unknown))}")
+        api = self.api
+        for one in request.get("set", ()):
+            nodes, params = self._nodes_of(one), one["params"]
+            lists = {key: value for key, value in params.items() if isinstance(value, list) and len(value) == len(nodes) and len(nodes) > 1}
+            if lists:
+                each = [dict(params, **{key: value[i] for key, value in lists.items()}) for i in range(len(nodes))]
+            else:
+                each = [params]
+            api.llapi_set_nc_status(nodes._datum, each)
+        advance = request.get("advance")
+        if advance:
+            self.kernel.simulate(advance)
+        out = []
+        for one in request.get("get", ()):
+            datum, several = self._nodes_of(one)._datum, len(one["nodes"]) > 1
+            values = {}
+            for key in one["keys"]:
+                value = api.llapi_get_nc_status(datum, key)
+                values[key] = value if several else [value]
+            out.append(values)
+        return {"time_ms": self.kernel.time(), "get": out}
+
+    def _nodes_of(self, one):
+        ids = tuple(one["nodes"])
+        nodes = self._collections.get(ids)
+        if nodes is None or self._collections_of != self.kernel.resets:
+            if self._collections_of != self.kernel.resets or len(self._collections) >= 64:
+                self._collections.clear()
+                self._collections_of = self.kernel.resets
+            nodes = self._collections[ids] = self.nest.NodeCollection(list(ids))
+        return nodes
+
+    def follow(self, send):
+        self.kernel.recorders.send = None
+        if send:
+            self.kernel.recorders.follow(send)
+
+    def flush(self):
+        if self.kernel.recorders.send and not self.kernel._prepared:
+            self.kernel.recorders.drain(True)
 
     def before_branch(self):
         # OpenMP's threads end here and start again at the next simulation, on both sides
