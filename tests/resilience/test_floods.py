@@ -9,12 +9,13 @@ import random
 import resource
 import selectors
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
-from conftest import Session, descendants, wait_until
+from conftest import BINARY, Session, descendants, wait_until
 from test_deaths import Neighbours
 
 IDLE_CONNECTIONS = 10_000
@@ -132,10 +133,6 @@ def test_work_is_bounded_in_entries_and_while_idle(make_server):
         ("entries", "import os, subprocess, sys\ncode = 'import os\\nd = os.path.expanduser(\"~/work/empty\")\\nos.makedirs(d, exist_ok=True)\\nn = 0\\nwhile True:\\n  open(d + \"/%d\" % n, \"w\").close()\\n  n += 1'\nsubprocess.Popen([sys.executable, '-c', code])"),
         ("bytes", "import threading, os, time\ndef fill():\n  n = 0\n  while True:\n    with open(os.path.expanduser('~/work/%d' % n), 'wb') as f: f.write(bytes(1 << 20))\n    n += 1\n    time.sleep(0.02)\nthreading.Thread(target=fill, daemon=True).start()"),
     ):
-        import subprocess
-
-        from conftest import BINARY
-
         out = subprocess.run([str(BINARY), "token", "add", name, "--data", str(server.data)], capture_output=True, text=True, timeout=60, check=True).stdout
         token = next(word for word in out.split() if len(word) >= 20 and "/" not in word).rpartition("=")[2]
         sessions[name] = Session(server.client(token=token), "python", name)
