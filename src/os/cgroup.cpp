@@ -22,6 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t socket_bytes = 64 << 20;
+
 constexpr const char* repair_text =
     "run the server as a systemd service with Delegate=yes (deploy/myelin.service), or for a try: "
     "systemd-run --user --scope -p Delegate=yes myelin serve …; with cgroup v1 the directories of the memory and pids "
@@ -226,6 +228,8 @@ Result<void> CgroupGroup::set_limits(const CgroupLimits& limits) {
       (void)write_file(memory + "/memory.oom.group", "1");  // a session dies whole
     } else {
       (void)write_file(memory + "/memory.memsw.limit_in_bytes", bytes);
+      // Version 2 counts the buffers of sockets as memory. Here they are beside it, and the host has one pool for all.
+      (void)write_file(memory + "/memory.kmem.tcp.limit_in_bytes", std::to_string(std::min(limits.memory_bytes, socket_bytes)));
     }
   }
   if (limits.pids) {

@@ -155,6 +155,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   void on_exit(pid_t pid, int status);
   [[nodiscard]] std::size_t busy() const;
   static async::Task<Result<void>> prepare_work(std::shared_ptr<Impl> self, std::string user);
+  static async::Task<void> expire_records(std::shared_ptr<Impl> self);
   static async::Task<void> check_quotas(std::shared_ptr<Impl> self);
 };
 

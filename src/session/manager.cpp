@@ -187,7 +187,15 @@ Task<void> Manager::Impl::watch(std::shared_ptr<Impl> self) {
     if (beat % 5 == 0) self->relieve_memory();
     if (beat % 10 == 0) self->end_idle(now);
     if (beat % 100 == 0) self->tasks.spawn(check_quotas(self), "quota check");
+    if (beat % 36'000 == 0) self->tasks.spawn(expire_records(self), "old causes");
   }
+}
+
+Task<void> Manager::Impl::expire_records(std::shared_ptr<Impl> self) {
+  store::Database* database = &self->database;
+  auto expire = [database] { return store::SessionRecords(*database).expire(store::now() - cause_kept); };
+  auto expired = co_await async::on_pool(self->database_pool, std::move(expire));
+  if (!expired) log::error("old causes can't be removed: " + expired.error().message);
 }
 
 void Manager::Impl::end_idle(Clock::time_point now) {
