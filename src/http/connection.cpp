@@ -117,6 +117,7 @@ void Connection::give_up() {
     socket_.write_some(asio::buffer(text), ec);
     socket_.shutdown(Socket::shutdown_send, ec);
   }
+  say_goodbye();
   close();
 }
 
