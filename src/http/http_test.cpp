@@ -322,6 +322,7 @@ TEST_F(HttpTest, NothingIsSmuggled) {
 TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
   Limits limits;
   limits.header_timeout = limits.body_window = limits.write_timeout = 500ms;
+  limits.linger = 30s;  // so that each is still there to read its answer
   start(limits);
   std::vector<std::unique_ptr<Client>> heads, bodies, readers;
   for (int i = 0; i < 100; ++i) {
@@ -353,6 +354,9 @@ TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
   EXPECT_TRUE(ended);
   EXPECT_GT(served, 0);
   for (auto& client : heads) EXPECT_EQ(client->receive().status, 408);
+  for (auto& client : bodies) EXPECT_EQ(client->receive().status, 408);
+  heads.clear();
+  bodies.clear();
   EXPECT_TRUE(eventually([&] { return metrics().open == 0; }));
   expect_alive();
 }
