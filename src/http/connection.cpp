@@ -117,6 +117,7 @@ void Connection::give_up() {
     socket_.write_some(asio::buffer(text), ec);
     socket_.shutdown(Socket::shutdown_send, ec);
   }
+  say_goodbye();
   close();
 }
 
@@ -167,10 +168,12 @@ void Connection::count_written(std::size_t n) {
   server_->metrics.bytes_out += n;
 }
 
-/// Stops the pending read; who waits for it answers 408.
+/// Stops the pending read; who waits for it answers 408. `hard`: it had its time for that, too.
 void Connection::expire(bool hard) {
-  if (hard) return close();
-  if (expired_) return;
+  if (expired_) {
+    if (hard) close();
+    return;
+  }
   expired_ = true;
   ++server_->metrics.timeouts;
   error_code ignored;

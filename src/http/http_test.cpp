@@ -322,10 +322,13 @@ TEST_F(HttpTest, NothingIsSmuggled) {
 TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
   Limits limits;
   limits.header_timeout = limits.body_window = limits.write_timeout = 500ms;
+  limits.linger = 30s;  // so that each is still there to read its answer
   start(limits);
+  const auto head = get("/now", "GET", "X: " + std::string(4000, 'x'));
   std::vector<std::unique_ptr<Client>> heads, bodies, readers;
   for (int i = 0; i < 100; ++i) {
     heads.push_back(std::make_unique<Client>(port));
+    heads.back()->send(head.substr(0, 1));
     bodies.push_back(std::make_unique<Client>(port));
     bodies.back()->send(i % 2 ? get("/echo", "POST", "Content-Length: 100000\r\n")
                               : get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "ffff\r\n");
@@ -336,8 +339,7 @@ TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
   }
   std::atomic<bool> done = false;
   std::thread drip([&] {
-    const auto head = get("/now", "GET", "X: " + std::string(4000, 'x'));
-    for (std::size_t at = 0; !done && at < head.size(); ++at) {
+    for (std::size_t at = 1; !done && at < head.size(); ++at) {
       for (auto& client : heads) client->send(head.substr(at, 1));
       for (auto& client : bodies) client->send("1");
       std::this_thread::sleep_for(20ms);
@@ -353,6 +355,9 @@ TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
   EXPECT_TRUE(ended);
   EXPECT_GT(served, 0);
   for (auto& client : heads) EXPECT_EQ(client->receive().status, 408);
+  for (auto& client : bodies) EXPECT_EQ(client->receive().status, 408);
+  heads.clear();
+  bodies.clear();
   EXPECT_TRUE(eventually([&] { return metrics().open == 0; }));
   expect_alive();
 }

@@ -128,6 +128,7 @@ void State::ping() {
 void State::drop_waiting() {
   waiting.clear();
   waiting_bytes = 0;
+  if (carrier != nullptr) carrier->input_was_taken();  // the peer's Close is to be read
 }
 
 /// Ends both directions for the handler; the frame goes behind what is queued.

@@ -75,7 +75,8 @@ class SocketHandler : public Handler {
       const auto late = co_await socket->receive();
       EXPECT_FALSE(late->has_value());
     }
-    if (path == "/hold") (void)co_await self->release.wait();
+    if (path.starts_with("/hold")) (void)co_await self->release.wait();
+    if (path == "/hold-and-return") co_return;
     if (path == "/fill") {  // as much as may wait, at once
       while (socket->try_send({true, std::string(100'000, 'f')})) ++self->sent;
       ++self->refused;
@@ -811,6 +812,7 @@ TEST_F(WebSocketTest, ServerMayDieWithoutStop) {
   thread.join();
   server.reset();
   loop.reset();
+  EXPECT_EQ(peer.next().code(), 1001);
   EXPECT_TRUE(peer.closes());
 }
 
@@ -888,6 +890,18 @@ TEST_F(WebSocketTest, APeerThatSendsMoreThanIsReadWaits) {
   reader.join();
   EXPECT_EQ(handler.received, 20'000);
   EXPECT_TRUE(eventually([&] { return metrics().buffered == 0; }));
+}
+
+TEST_F(WebSocketTest, AFunctionThatEndsWithoutReadingClosesWell) {
+  start();
+  Peer peer(port, "/hold-and-return");
+  for (int i = 0; i < 300; ++i) peer.send(frame(binary, std::string(1000, 'x')));
+  EXPECT_TRUE(eventually([&] { return metrics().buffered > 60'000; }));
+  on_loop([this] { handler.release.set(); });
+  EXPECT_EQ(peer.next().code(), 1000);
+  peer.send(close_frame(1000));
+  EXPECT_TRUE(peer.rest().empty());
+  EXPECT_FALSE(peer.reset);
 }
 
 TEST_F(WebSocketTest, MessagesTogetherAreBounded) {

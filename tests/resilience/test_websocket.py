@@ -1,6 +1,6 @@
 """Ten thousand WebSockets that nobody uses: what they cost, and that each still answers.
 
-Against the HTTP layer alone (build/http_demo, `ninja http_demo`), and against a session's stream of the whole server. The frames are
+Against the HTTP layer alone (build/http_demo), and against a session's stream of the whole server. The frames are
 written by hand: the client must be cheaper than what it measures.
 """
 
@@ -165,3 +165,16 @@ def test_idle_sockets_of_the_http_layer(files):
     finally:
         server.terminate()
         server.wait(PATIENCE_S)
+
+
+def test_idle_sockets_of_a_session(files, make_server):
+    """The whole server: everybody listens to one session that says nothing."""
+    server = make_server()
+    answer = server.client().post("/v1/sessions", {"engine": "python"})
+    assert answer.status == 201, answer
+    token = "NESTServerAuth: %s\r\n" % server.token
+    request = handshake("/v1/sessions/%s/stream?topics=state" % answer.json()["id"], token)
+    if Idle(server.address, request).status == 404:
+        pytest.skip("this server has no streams")
+    others = "GET /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n" % token
+    check(server.process.pid, server.address, request, others.encode())
