@@ -326,6 +326,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
                                                  {"token", "t"},
                                                  {"token_file", "/t"},
                                                  {"auth", "token"},
+                                                 {"socket", "false"},
                                                  {"isolation", "reduced"},
                                                  {"exec", "no"},
                                                  {"cors_origins", "*"},
@@ -354,6 +355,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
   EXPECT_EQ(c.public_url, "https://x/y");
   EXPECT_EQ(c.modules, "nest,numpy");
   EXPECT_TRUE(c.nest_face);
+  EXPECT_FALSE(c.socket);
   EXPECT_EQ(c.token_file, "/t");
 }
 
