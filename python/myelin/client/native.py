@@ -134,7 +134,7 @@ class Client:
 
 class Result:
     """What a call gave: ``data`` (a value, or a dict for a list of names), ``stdout``, and the ``run`` it was kept as, or None.
-    ``result["v"]`` is one of several."""
+    ``result["v"]`` is one of several. Arrays are numpy arrays, but the server sends those of up to 64 values as lists."""
 
     def __init__(self, data, stdout, run=None):
         self.data, self.stdout, self.run = data, stdout, run
@@ -380,7 +380,7 @@ class Stream:
             self._first = False
             if topic == "state":
                 self._over = event.get("state") == "ended"
-                if first:
+                if first and seq is not None:
                     # The present state, not a step of the sequence: events before it may still come.
                     if self._reconnected and not self._over:
                         continue
@@ -401,11 +401,10 @@ class Stream:
             path = self._session._at("/stream?" + urllib.parse.urlencode(wanted, safe=","))
             try:
                 self._socket = WebSocket(self._session._client._transport, path)
-            except GoneError:
+            except GoneError as error:
                 if not self._reconnected:
                     raise
-                self._closed = True  # it ended while the connection was away
-                raise Closed() from None
+                return {"seq": None, "topic": "state", "state": "ended", "cause": {"text": error.detail}}  # while the connection was away
             except UnavailableError as error:
                 if not self._reconnected:
                     raise
@@ -424,7 +423,13 @@ class Stream:
                 asked = True
                 self._socket.ping()
                 continue
-            return cbor.loads(data) if isinstance(data, bytes) else json.loads(data)
+            event = cbor.loads(data) if isinstance(data, bytes) else json.loads(data)
+            for name in ("times", "senders"):
+                if name in event:
+                    event[name] = _array(event[name])
+            if "values" in event:
+                event["values"] = {column: _array(values) for column, values in event["values"].items()}
+            return event
 
     def _lost(self):
         if self._socket is not None:
@@ -459,7 +464,10 @@ class Loop:
             message["advance"] = advance
         if get is not None:
             message["get"] = [one if isinstance(one, dict) else {"nodes": one[0], "keys": one[1]} for one in get]
-        return self._exchange(message)
+        answer = self._exchange(message)
+        if "get" in answer:
+            answer["get"] = [{key: _array(values) for key, values in one.items()} for one in answer["get"]]
+        return answer
 
     def call(self, function, *args):
         """A function that the session has defined; what it returned."""
@@ -507,7 +515,7 @@ class Run(_Object):
     def __getitem__(self, name):
         rest = "/datasets/%s?format=cbor" % quoted(name)
         try:
-            return self._ask("GET", rest).value()
+            return _array(self._ask("GET", rest).value())
         except NotFoundError as error:
             raise KeyError("%s has no dataset %r; it has: %s" % (self.id, name, ", ".join(self.datasets) or "none")) from error
 
@@ -690,6 +698,11 @@ def _tell_evicted(answer):
     gone = [str(c.get("name") or c.get("id")) for c in answer.get("evicted") or []]
     if gone:
         warnings.warn("dropped to make room: checkpoint %s" % ", ".join(gone), stacklevel=3)
+
+
+def _array(value):
+    """Short arrays come as lists: numpy arrays all the same, where there is numpy."""
+    return cbor.numpy.asarray(value) if cbor.numpy is not None and isinstance(value, list) else value
 
 
 def _short(value):
