@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <boost/json.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <fstream>
@@ -37,9 +38,9 @@ bool somebody_listens(const fs::path& path) {
   std::string text = path.string();
   if (text.size() >= sizeof address.sun_path) return false;
   std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
-  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
-  bool connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  bool connected = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN;  // EAGAIN: busy
   ::close(fd);
   return connected;
 }

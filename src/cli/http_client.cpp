@@ -157,6 +157,7 @@ Result<HttpAnswer> HttpClient::send(const HttpRequest& request, const std::funct
   if (receiving.write_error != 0) return Error{Code::insufficient_storage, std::string("the file can't be written: ") + std::strerror(receiving.write_error), ""};
   if (result != CURLE_OK) {
     std::string reason = why[0] ? why : curl_easy_strerror(result);
+    if (result == CURLE_COULDNT_CONNECT) reason = impl_->socket.empty() ? "nobody listens there" : "no server listens on this socket, or it is not yours";
     return Error{Code::unavailable, "no answer from " + impl_->where + ": " + reason, ""};
   }
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &receiving.answer.status);
