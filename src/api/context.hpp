@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "http/cors.hpp"
 #include "http/message.hpp"
+#include "http/server.hpp"
 #include "http/static_files.hpp"
 #include "session/manager.hpp"
 
@@ -33,6 +34,7 @@ struct Context {
   accounts::Tokens* tokens = nullptr;  // null when auth is off
   session::Manager& sessions;
   http::OriginPatterns origins;
+  const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
