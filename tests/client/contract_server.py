@@ -140,6 +140,7 @@ class ContractServer:
 
         class Handler(_Handler):
             server_of = contract
+            disable_nagle_algorithm = not unix
 
         if unix:
             class Server(socketserver.ThreadingUnixStreamServer):
