@@ -10,7 +10,7 @@ import pytest
 import contract_server
 
 # What the real server has. A feature that is added here is tested on it.
-REAL = {"exec", "sessions", "interrupt", "output", "socket", "nest", "branch", "checkpoints", "call", "files", "tokens", "engines"}
+REAL = {"exec", "sessions", "interrupt", "output", "socket", "nest", "branch", "checkpoints", "tokens", "engines"}
 STAND_IN_LACKS = {"nest"}
 
 

@@ -245,7 +245,10 @@ class Session(_Object):
         return self._job("/call", {"function": function, "args": list(args), "kwargs": kwargs})
 
     def _job(self, rest, content):
-        return Job(self._client, self._ask("POST", rest, content, dict(_JSON, Prefer="respond-async")).value())
+        answer = self._ask("POST", rest, content, dict(_JSON, Prefer="respond-async"))
+        if answer.status != 202:
+            raise UnavailableError("this server knows no jobs: it has run the call at once")
+        return Job(self._client, answer.value())
 
     def interrupt(self):
         """Interrupts the running call. False where nothing ran."""
