@@ -28,6 +28,7 @@ LIBRARIES = [
     (r"boost/beast", {"http", "worker"}),
     (r"sqlite3\.h", {"store"}),
     (r"seccomp\.h", {"os"}),
+    (r"curl/", {"cli"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "accounts/tokens.hpp"
+#include "cli/client.hpp"
 #include "cli/config.hpp"
 #include "cli/nest_server.hpp"
 #include "cli/serve.hpp"
@@ -137,9 +138,15 @@ int run(int argc, char** argv) {
   take_data(revoke);
   revoke->callback([&] { status = token_revoke(flags, surroundings, name); });
 
+  add_client_commands(app, surroundings, status);
+
   app.add_subcommand("nest-server", "NEST Server's own command line: start, stop, status, log, restart, pid");
 
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : usage;  // 0: --help, --version
+  }
   return status;
 }
 

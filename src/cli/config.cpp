@@ -259,6 +259,8 @@ const std::vector<Setting>& settings() {
        [](Config& c, const Given& g) {
          return set_choice(c.auth, g, {{"token", Auth::token}, {"none", Auth::none}});
        }},
+      {"socket", "true or false: listen on the Unix socket DIR/socket too, for the operator without a token (true)",
+       [](Config& c, const Given& g) { return set_bool(c.socket, g); }},
       {"isolation", "full, or reduced: serve several users without namespaces too",
        [](Config& c, const Given& g) {
          return set_choice(c.isolation, g, {{"full", Isolation::full}, {"reduced", Isolation::reduced}});

@@ -101,6 +101,7 @@ struct Config {
   std::optional<std::string> token;                 // at most one of these two is set;
   std::optional<std::filesystem::path> token_file;  // neither: DIR/token, see operator_token
   Auth auth = Auth::token;
+  bool socket = true;  // listen on DIR/socket too
   Isolation isolation = Isolation::full;
   std::optional<bool> exec;  // see exec_allowed
   std::vector<std::string> cors_origins = {"http://localhost:*", "http://127.0.0.1:*"};

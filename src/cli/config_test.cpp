@@ -327,6 +327,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
                                                  {"token", "t"},
                                                  {"token_file", "/t"},
                                                  {"auth", "token"},
+                                                 {"socket", "false"},
                                                  {"isolation", "reduced"},
                                                  {"exec", "no"},
                                                  {"cors_origins", "*"},
@@ -355,6 +356,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
   EXPECT_EQ(c.public_url, "https://x/y");
   EXPECT_EQ(c.modules, "nest,numpy");
   EXPECT_TRUE(c.nest_face);
+  EXPECT_FALSE(c.socket);
   EXPECT_EQ(c.token_file, "/t");
 }
 

@@ -291,6 +291,11 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     context.http = &server;
     auto address = server.listen(config.host, config.port);
     if (!address) return fail(address.error());
+    if (config.socket) {  // a convenience: without it everything works by the port
+      auto local = server.listen_unix((config.data / "socket").string(), 0600);
+      if (!local)
+        log::warning("no Unix socket: " + local.error().message + "; use the port, a --data with a shorter path, or socket = false");
+    }
     server.serve();
 
     bool failed = false;
