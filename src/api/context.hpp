@@ -33,6 +33,7 @@ struct Context {
   accounts::Tokens* tokens = nullptr;  // null when auth is off
   session::Manager& sessions;
   http::OriginPatterns origins;
+  std::optional<http::StaticFiles> app;      // the built page (web/dist), if it is there
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
