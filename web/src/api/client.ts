@@ -14,7 +14,8 @@ export class Problem extends Error {
   ) {
     super(detail);
   }
-  get missing(): boolean { return this.status === 404 && !this.detail.includes('session'); }
+  /** The route itself is not there: an older server. */
+  get missing(): boolean { return this.status === 404 && this.detail.includes('route'); }
 }
 
 /** What to say to a person about any error. */

@@ -14,10 +14,11 @@ export const examples: Example[] = [
 nest.ResetKernel()
 nest.rng_seed = 1
 
-n_ex, n_in = 1000, 250          # neurons
-c_ex, c_in = 100, 25            # inputs of each
-J, g, eta = 0.2, 5.0, 2.0       # mV, inhibition / excitation, drive
-delay, tau, theta = 1.5, 20.0, 20.0
+n_ex, n_in = 1000, 250       # neurons
+c_ex, c_in = 100, 25         # inputs of each
+J, g = 0.2, 6.0              # mV, inhibition / excitation
+delay, theta, tau = 1.5, 20.0, 20.0
+drive = 1.1                  # 1: just at threshold
 
 params = {"C_m": 1.0, "tau_m": tau, "t_ref": 2.0, "E_L": 0.0,
           "V_reset": 0.0, "V_m": 0.0, "V_th": theta}
@@ -25,10 +26,9 @@ excitatory = nest.Create("iaf_psc_delta", n_ex, params)
 inhibitory = nest.Create("iaf_psc_delta", n_in, params)
 everyone = excitatory + inhibitory
 
-nu_threshold = theta / (J * c_ex * tau)
-noise = nest.Create("poisson_generator",
-                    params={"rate": 1000.0 * eta * nu_threshold * c_ex})
-spikes = nest.Create("spike_recorder", params={"label": "all neurons"})
+rate = 1000.0 * drive * theta / (J * tau)
+noise = nest.Create("poisson_generator", params={"rate": rate})
+spikes = nest.Create("spike_recorder", params={"label": "all"})
 volts = nest.Create("voltmeter", params={"interval": 0.5})
 
 nest.Connect(noise, everyone, syn_spec={"weight": J, "delay": delay})
@@ -44,10 +44,10 @@ nest.Connect(volts, excitatory[:3])
 nest.Simulate(1000.0)
 
 n_spikes = spikes.n_events
-rate = n_spikes / (n_ex + n_in)
-print(f"{n_spikes} spikes, {rate:.1f} per second and neuron")
+mean_rate = n_spikes / (n_ex + n_in)
+print(f"{n_spikes} spikes, {mean_rate:.1f} per second and neuron")
 `,
-    returns: 'n_spikes, rate',
+    returns: 'n_spikes, mean_rate',
     next: {
       same: `nest.Simulate(500.0)\nn_spikes = spikes.n_events\n`,
       changed: `noise.rate = noise.rate * 1.2   # more drive\nnest.Simulate(500.0)\nn_spikes = spikes.n_events\n`,

@@ -47,8 +47,8 @@ export function packed(colour: string): number {
   return ((0xff << 24) | (b << 16) | (g << 8) | r) >>> 0;
 }
 
-/** The population's rate: per bin, spikes per second and neuron. */
-export function rate(times: Float64Array, x0: number, x1: number, bins: number, neurons: number): { x: number[]; y: number[] } {
+/** The population's rate: per bin, spikes per second and neuron; only bins that lie before `until`. */
+export function rate(times: Float64Array, x0: number, x1: number, bins: number, neurons: number, until = x1): { x: number[]; y: number[] } {
   const counts = new Float64Array(bins), width = (x1 - x0) / bins;
   for (let i = 0; i < times.length; ++i) {
     const bin = Math.floor((times[i]! - x0) / width);
@@ -56,6 +56,6 @@ export function rate(times: Float64Array, x0: number, x1: number, bins: number, 
   }
   const per = 1000 / (width * Math.max(1, neurons));
   const x: number[] = [], y: number[] = [];
-  for (let i = 0; i < bins; ++i) { x.push(x0 + (i + 0.5) * width); y.push(counts[i]! * per); }
+  for (let i = 0; i < bins && x0 + (i + 1) * width <= until + width * 1e-6; ++i) { x.push(x0 + (i + 0.5) * width); y.push(counts[i]! * per); }
   return { x, y };
 }

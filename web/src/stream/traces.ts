@@ -22,7 +22,7 @@ export function align(lines: readonly Line[], x0: number, x1: number, columns: n
   const shared = lines.every(({ x }, i) => x.length === first.length && parts[i]![0] === parts[0]![0] && parts[i]![1] === parts[0]![1]
     && x[parts[i]![0]] === first[parts[0]![0]] && x[x.length - 1] === first[first.length - 1]);
   const longest = Math.max(...parts.map(([from, to]) => to - from));
-  if (shared && longest <= columns * 4) {
+  if (shared && longest <= columns * 16) {
     const [from, to] = parts[0]!;
     return [slice(first, from, to) as number[], ...lines.map(({ y }) => slice(y, from, to))];
   }
