@@ -146,6 +146,7 @@ export class LiveSession {
   async run(source: string, returns: string[], keep: boolean, title: string): Promise<void> {
     if (this.running) return;
     this.running = true;
+    this.clearOutput();
     this.interrupting = false;
     this.error = null;
     this.values = null;

@@ -42,7 +42,7 @@ const errors = StateField.define<DecorationSet>({
 
 const look = EditorView.theme({
   '&': { height: '100%', fontSize: '13px', backgroundColor: 'var(--panel)', color: 'var(--code-name)' },
-  '&.cm-focused': { outline: '2px solid var(--accent)', outlineOffset: '-2px' },
+  '&.cm-focused': { outline: 'none' },
   '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.5' },
   '.cm-gutters': { backgroundColor: 'var(--panel)', color: 'var(--muted)', border: 'none' },
   '.cm-activeLine, .cm-activeLineGutter': { backgroundColor: 'transparent' },
@@ -61,6 +61,18 @@ const colours = HighlightStyle.define([
   { tag: [tags.function(tags.definition(tags.variableName)), tags.definition(tags.className)], color: 'var(--accent)' },
 ]);
 
+// Typed over a selection, Chromium itself would make a styled element, which the page's policy refuses with a message in the console.
+const typeOver = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { ranges, main } = view.state.selection, text = event.data;
+    if (event.inputType !== 'insertText' || text === null || main.empty || ranges.length > 1 || event.isComposing) return false;
+    event.preventDefault();
+    const insert = (): ReturnType<typeof view.state.update> => view.state.update(view.state.replaceSelection(text), { userEvent: 'input.type', scrollIntoView: true });
+    if (!view.state.facet(EditorView.inputHandler).some((handler) => handler(view, main.from, main.to, text, insert))) view.dispatch(insert());
+    return true;
+  },
+});
+
 /** In a shadow root: there CodeMirror's style sheets are constructed ones, which the page's policy allows. */
 export function makeEditor(host: HTMLElement, text: string, label: string, changed: (text: string) => void, run: () => void): EditorView {
   const root = host.attachShadow({ mode: 'open' });
@@ -74,7 +86,7 @@ export function makeEditor(host: HTMLElement, text: string, label: string, chang
       extensions: [
         Prec.highest(keymap.of([{ key: 'Mod-Enter', run: () => { run(); return true; } }])),
         lineNumbers(), history(), drawSelection(), indentOnInput(), bracketMatching(), closeBrackets(), highlightActiveLine(),
-        indentUnit.of('    '), EditorState.tabSize.of(4), python(), syntaxHighlighting(colours), errors, look,
+        indentUnit.of('    '), EditorState.tabSize.of(4), python(), syntaxHighlighting(colours), errors, look, typeOver,
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, indentWithTab]),
         EditorView.contentAttributes.of({ 'aria-label': label }),
         EditorView.updateListener.of((update) => { if (update.docChanged) changed(update.state.doc.toString()); }),
