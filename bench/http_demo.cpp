@@ -1,9 +1,13 @@
 // The server at its fastest, for bench/http.sh: GET / answers what NEST Server does, GET /slow the same by
-// coroutine.
+// coroutine, and a WebSocket at /echo sends back what it gets.
+#include <sys/resource.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <iostream>
 
 #include "http/server.hpp"
+#include "http/web_socket.hpp"
 
 namespace {
 
@@ -20,13 +24,25 @@ class Demo : public http::Handler {
     return true;
   }
   http::Task<std::optional<http::Response>> admit(http::Request&) override { co_return std::nullopt; }
-  http::Task<http::Response> handle(http::Request) override {
+  http::Task<http::Response> handle(http::Request request) override {
     http::Response response;
-    fill(response);
+    if (request.path == "/echo")
+      response.web_socket = echo;
+    else
+      fill(response);
     co_return response;
   }
 
  private:
+  static http::Task<void> echo(std::shared_ptr<http::WebSocket> socket) {
+    for (;;) {
+      auto message = co_await socket->receive();
+      if (!message || !*message) co_return;
+      auto back = std::move(**message);
+      const auto sent = co_await socket->send(std::move(back));
+      if (!sent) co_return;
+    }
+  }
   static void fill(http::Response& response) {
     response.headers.add("Content-Type", "application/json");
     response.headers.add("Access-Control-Allow-Origin", "http://localhost:54286");
@@ -38,6 +54,10 @@ class Demo : public http::Handler {
 }  // namespace
 
 int main(int argc, char** argv) {
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
   async::Loop loop;
   Demo demo;
   http::Server server(loop, {}, demo);

@@ -38,14 +38,19 @@ std::string host_name(std::string_view host) {
   return out;
 }
 
+// By its form only: 127.0.0.1.evil.example and bad.cafe.fa.de are names, which anybody may point anywhere.
+bool ipv4(const std::string& name) {
+  return name.find_first_not_of("0123456789.") == std::string::npos && std::count(name.begin(), name.end(), '.') == 3;
+}
+
 bool loopback(const std::string& name) {
-  return name == "localhost" || name == "::1" || (name.size() >= 7 && name.compare(0, 4, "127.") == 0) ||
+  return name == "localhost" || name == "::1" || (ipv4(name) && name.compare(0, 4, "127.") == 0) ||
          (name.size() > 10 && name.compare(name.size() - 10, 10, ".localhost") == 0);
 }
 
 bool numeric(const std::string& name) {
-  return !name.empty() && name.find_first_not_of("0123456789.:abcdef") == std::string::npos &&
-         (name.find(':') != std::string::npos || std::count(name.begin(), name.end(), '.') == 3);
+  bool ipv6 = name.find(':') != std::string::npos && name.find_first_not_of("0123456789.:abcdef") == std::string::npos;
+  return ipv6 || ipv4(name);
 }
 
 std::string_view token_of(const http::Request& request) {
@@ -83,7 +88,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   Owner owner = owner_of(request.path);
   if (owner == Owner::app || owner == Owner::desktop) return std::nullopt;
   if (owner == Owner::nest && request.method == "OPTIONS") return std::nullopt;
-  if (owner == Owner::native && request.path == "/v1/health") return std::nullopt;
+  if (owner == Owner::native && v1::is_open(request.path)) return std::nullopt;
 
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.
@@ -136,9 +141,11 @@ Task<http::Response> Api::handle(http::Request request) {
   switch (owner_of(request.path)) {
     case Owner::app: co_return co_await pages::app(context_, std::move(request));
     case Owner::desktop: co_return co_await pages::desktop(context_, std::move(request));
-    case Owner::native:
-      if (request.path == "/v1/health") co_return v1::health(context_);
-      co_return co_await v1::handle(context_, std::move(request));
+    case Owner::native: {
+      auto answer = co_await v1::handle(context_, std::move(request));
+      answer.headers.set("X-Content-Type-Options", "nosniff");  // what a script printed is no page
+      co_return answer;
+    }
     case Owner::nest: break;
   }
   nest::Route route = nest::route_of(request.path);

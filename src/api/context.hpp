@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "http/cors.hpp"
 #include "http/message.hpp"
+#include "http/server.hpp"
 #include "http/static_files.hpp"
 #include "session/manager.hpp"
 
@@ -34,6 +35,7 @@ struct Context {
   session::Manager& sessions;
   http::OriginPatterns origins;
   std::optional<http::StaticFiles> app;      // the built page (web/dist), if it is there
+  const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();

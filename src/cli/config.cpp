@@ -332,6 +332,7 @@ const std::vector<LimitSpec>& limit_specs() {
       {"body_mib", &Limits::body_mib, nullptr, 1, 65536, false, false, false},
       {"header_kib", &Limits::header_kib, nullptr, 1, 1024, false, false, false},
       {"json_depth", &Limits::json_depth, nullptr, 1, 10000, false, false, false},
+      {"connections", &Limits::connections, nullptr, 16, 1000000, false, false, false},
       {"memory_all", nullptr, &Limits::memory_all, 0, 0, true, false, false},
       {"call_deadline_s", &Limits::call_deadline_s, nullptr, 0, 31536000, false, true, true},
       {"idle_s", &Limits::idle_s, nullptr, 0, 31536000, false, true, true},
@@ -343,6 +344,7 @@ const std::vector<LimitSpec>& limit_specs() {
       {"stdout_mib", &Limits::stdout_mib, nullptr, 1, 65536, false, true, true},
       {"cpu_weight", &Limits::cpu_weight, nullptr, 1, 10000, false, true, true},
       {"work_quota", nullptr, &Limits::work_quota, 0, 0, false, false, true},
+      {"checkpoints", nullptr, &Limits::checkpoints, 0, 0, true, false, true},
       {"max_sessions_per_user", &Limits::max_sessions_per_user, nullptr, 1, 100000, false, false, true},
   };
   return all;

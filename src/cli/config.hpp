@@ -42,6 +42,7 @@ struct Limits {
   std::uint64_t body_mib = 64;
   std::uint64_t header_kib = 8;
   std::uint64_t json_depth = 64;
+  std::uint64_t connections = 4096;  // open at once; beyond: 503
   Amount memory_all{0, 80};  // of all sessions together
 
   std::uint64_t call_deadline_s = 0;  // 0: none
@@ -55,6 +56,7 @@ struct Limits {
   std::uint64_t cpu_weight = 100;  // 1 to 10000, as cgroup v2's
 
   Amount work_quota{20 * gib, 0};  // of ~/work; bytes only; 0: no quota
+  Amount checkpoints{0, 20};       // memory of all checkpoints of a user; 0: no bound
   std::uint64_t max_sessions_per_user = 64;
 };
 

@@ -78,6 +78,7 @@ TEST_F(ConfigTest, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_TRUE(c.desktop.empty());
   EXPECT_EQ(c.limits.body_mib, 64u);
   EXPECT_EQ(c.limits.json_depth, 64u);
+  EXPECT_EQ(c.limits.connections, 4096u);
   EXPECT_EQ(c.limits.call_deadline_s, 0u);
   EXPECT_EQ(c.limits.idle_s, 7200u);
   EXPECT_EQ(c.limits.memory_per_session.of(1000), 600u);

@@ -72,6 +72,7 @@ session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
   out.queue = std::max<std::uint64_t>(limits.queue, 1);
   out.stdout_bytes = limits.stdout_mib * mib;
   out.work_quota_bytes = limits.work_quota.of(0);
+  out.checkpoint_bytes = limits.checkpoints.of(memory);
   out.sessions_per_user = limits.max_sessions_per_user;
   return out;
 }
@@ -195,6 +196,9 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
   if (!lock)
     return fail({Code::conflict, "another server uses " + config.data.string() + ": stop it, or give another --data (" + lock.error().message + ")", ""});
 
+  if (auto files = os::raise_descriptor_limit(); files < config.limits.connections + 1024)
+    log::warning("this process may open " + std::to_string(files) + " files, too few for " + std::to_string(config.limits.connections) +
+                 " connections and the sessions: raise `ulimit -Hn` (LimitNOFILE= of the service)");
   auto host = os::probe_host({config.sandbox_binary.string(), config.worker_uid});
   bool namespaces = host.level != os::IsolationLevel::reduced;
   bool reduced_allowed = config.isolation == Isolation::reduced;
@@ -285,7 +289,9 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     http::Limits limits;
     limits.header_bytes = config.limits.header_kib * 1024;
     limits.body_bytes = config.limits.body_mib * mib;
+    limits.connections = config.limits.connections;
     http::Server server(loop, limits, api);
+    context.http = &server;
     auto address = server.listen(config.host, config.port);
     if (!address) return fail(address.error());
     server.serve();

@@ -17,12 +17,16 @@ Sender sender_of(FrameKind kind) {
     case FrameKind::call:
     case FrameKind::interrupt:
     case FrameKind::bye:
+    case FrameKind::branch:
+    case FrameKind::follow:
       return Sender::server;
     case FrameKind::hello:
     case FrameKind::result:
     case FrameKind::error:
     case FrameKind::progress:
     case FrameKind::state:
+    case FrameKind::branched:
+    case FrameKind::data:
       break;
   }
   return Sender::worker;
@@ -41,7 +45,7 @@ Result<FrameHeader> parse_frame_header(std::span<const char, frame_header_size> 
   const auto length = load<std::uint32_t>(bytes.data());
   const auto kind = load<std::uint16_t>(bytes.data() + 4);
   const auto flags = load<std::uint16_t>(bytes.data() + 6);
-  if (kind < 1 || kind > 9) return broken("unknown frame kind " + std::to_string(kind));
+  if (kind < 1 || kind > 13) return broken("unknown frame kind " + std::to_string(kind));
   if (sender_of(FrameKind{kind}) != sender)
     return broken("frame kind " + std::to_string(kind) + " from the wrong side");
   if ((flags & ~frame_has_memfd) != 0) return broken("unknown frame flags " + std::to_string(flags));

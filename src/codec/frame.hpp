@@ -23,12 +23,16 @@ enum class FrameKind : std::uint16_t {
   interrupt = 7,
   state = 8,
   bye = 9,
+  branch = 10,
+  branched = 11,
+  follow = 12,
+  data = 13,
 };
 
 enum class Sender { server, worker };
 
 inline constexpr std::size_t frame_header_size = 16;
-inline constexpr std::uint16_t frame_has_memfd = 1;                 // flag: one memfd belongs to this frame
+inline constexpr std::uint16_t frame_has_memfd = 1;  // flag: descriptors belong to this frame: a worker's memfd, a branch's two ends
 inline constexpr std::uint32_t max_worker_body = 1024 * 1024;       // bytes
 inline constexpr std::uint32_t max_server_body = 65 * 1024 * 1024;  // bytes
 

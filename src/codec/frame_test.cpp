@@ -43,11 +43,11 @@ TEST(Frame, RefusesWhatTheProtocolDoesNotKnow) {
       << "kind 0";
   EXPECT_FALSE(
       parse("00000000"
-            "0a00"
+            "0e00"
             "0000"
             "0000000000000000",
             Sender::worker))
-      << "kind 10";
+      << "kind 14";
   EXPECT_FALSE(
       parse("00000000"
             "0300"

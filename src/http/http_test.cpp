@@ -1,8 +1,5 @@
 // The server against real sockets on the loopback: what HTTP asks for, and what bad clients do.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,17 +8,14 @@
 
 #include <atomic>
 #include <filesystem>
-#include <future>
 #include <random>
 #include <thread>
 
-#include "http/server.hpp"
+#include "http/test_server.hpp"
 #include "http/text.hpp"
 
 namespace myelin::http {
 namespace {
-
-using namespace std::chrono_literals;
 
 /// A body in `count` pieces of `size` bytes, with the ways to go wrong.
 struct Pieces : BodySource {
@@ -47,10 +41,11 @@ struct Pieces : BodySource {
 
 class TestHandler : public Handler {
  public:
-  std::atomic<int> admitted{0}, handled{0}, produced{0}, cancelled{0};
+  std::atomic<int> admitted{0}, handled{0}, produced{0}, cancelled{0}, hidden{0};
   async::Event release;
 
   bool handle_now(Request& request, Response& response) override {
+    if (request.path == "/hidden") ++hidden;
     if (request.path == "/throw-now") throw std::runtime_error("expected in this test");
     if (request.path == "/large") {
       response = reply(200, "text/plain", std::string(16 << 20, 'L'));
@@ -137,197 +132,7 @@ class TestHandler : public Handler {
   }
 };
 
-struct Answer {
-  int status = 0;
-  std::string head, body;
-  bool complete = false;
-  [[nodiscard]] bool has(std::string_view text) const { return head.find(text) != std::string::npos; }
-};
-
-/// A blocking client that sends what it is told and reads with a time limit.
-class Client {
- public:
-  Client() : fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {}
-  explicit Client(std::uint16_t port, int receive_buffer = 0) : Client() {
-    if (receive_buffer) ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    connect(port);
-  }
-  void connect(std::uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  explicit Client(const std::string& path) : fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    connected = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  ~Client() {
-    if (fd >= 0) ::close(fd);
-  }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  bool send(std::string_view text) {
-    while (!text.empty()) {
-      const auto n = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
-      if (n <= 0) return false;
-      text.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return true;
-  }
-  /// Reads once; false at the end, on error, or after `wait`.
-  bool fill(milliseconds wait = 5s) {
-    pollfd p{fd, POLLIN, 0};
-    timed_out = ::poll(&p, 1, static_cast<int>(wait.count())) == 0;
-    if (timed_out) return false;
-    char buffer[65536];
-    const auto n = ::recv(fd, buffer, sizeof buffer, 0);
-    reset = n < 0;
-    if (n <= 0) return false;
-    input.append(buffer, static_cast<std::size_t>(n));
-    return true;
-  }
-  std::string read_all() {
-    while (fill()) {
-    }
-    return std::exchange(input, {});
-  }
-  /// True if the peer closes within `wait`.
-  bool closes(milliseconds wait = 5s) {
-    while (fill(wait)) {
-    }
-    return !timed_out;
-  }
-  Answer receive(bool to_head = false) {
-    Answer out;
-    std::size_t end = 0;
-    while ((end = input.find("\r\n\r\n")) == std::string::npos)
-      if (!fill()) return out;
-    out.head = input.substr(0, end + 4);
-    input.erase(0, end + 4);
-    out.status = std::atoi(out.head.c_str() + 9);
-    const auto length = out.head.find("Content-Length: ");
-    if (to_head || out.status == 204 || out.status == 304 || out.status == 100) {
-      out.complete = true;
-    } else if (out.has("Transfer-Encoding: chunked")) {
-      for (;;) {
-        std::size_t eol = 0;
-        while ((eol = input.find("\r\n")) == std::string::npos)
-          if (!fill()) return out;
-        const auto size = std::strtoul(input.c_str(), nullptr, 16);
-        while (input.size() < eol + 2 + size + 2)
-          if (!fill()) return out;
-        out.body += input.substr(eol + 2, size);
-        input.erase(0, eol + 2 + size + 2);
-        if (size == 0) break;
-      }
-      out.complete = true;
-    } else if (length != std::string::npos) {
-      const auto size = std::strtoul(out.head.c_str() + length + 16, nullptr, 10);
-      while (input.size() < size)
-        if (!fill()) break;
-      out.complete = input.size() >= size;
-      out.body = input.substr(0, size);
-      input.erase(0, size);
-    } else {
-      out.body = read_all();
-      out.complete = !reset && !timed_out;
-    }
-    return out;
-  }
-  Answer ask(std::string_view text, bool to_head = false) {
-    send(text);
-    return receive(to_head);
-  }
-
-  int fd;
-  bool connected = false, timed_out = false, reset = false;
-  std::string input;
-};
-
-std::string get(std::string_view path, std::string_view method = "GET", std::string_view more = "") {
-  return std::string(method) + " " + std::string(path) + " HTTP/1.1\r\nHost: h\r\n" + std::string(more) +
-         "\r\n";
-}
-std::string post(std::string_view path, std::string_view body, std::string_view more = "") {
-  return get(path, "POST", "Content-Length: " + std::to_string(body.size()) + "\r\n" + std::string(more)) +
-         std::string(body);
-}
-
-/// A server with its loop on a thread of its own.
-class HttpTest : public ::testing::Test {
- protected:
-  void start(Limits limits = {}) {
-    limits.sweep = 10ms;
-    loop = std::make_unique<async::Loop>();
-    server = std::make_unique<Server>(*loop, limits, handler);
-    auto address = server->listen("127.0.0.1", 0);
-    ASSERT_TRUE(address.ok());
-    port = address->port;
-    server->serve();
-    thread = std::thread([this] { loop->run(); });
-  }
-  void TearDown() override {
-    if (!thread.joinable()) return;
-    on_loop([this] { handler.release.set(); });
-    stop(2s);
-    loop->stop();
-    thread.join();
-    EXPECT_EQ(server->metrics().open, 0u);
-    EXPECT_EQ(server->metrics().active, 0u);
-    EXPECT_EQ(server->metrics().buffered, 0u);
-    server.reset();
-    loop.reset();
-  }
-  template <class F>
-  std::invoke_result_t<F> on_loop(F f) {
-    std::packaged_task<std::invoke_result_t<F>()> task(std::move(f));
-    auto result = task.get_future();
-    loop->post([&task] { task(); });
-    return result.get();
-  }
-  Metrics metrics() {
-    return on_loop([this] { return server->metrics(); });
-  }
-  static Task<void> stop_then(Server* s, milliseconds grace, std::promise<void>* done) {
-    co_await s->stop(grace);
-    done->set_value();
-  }
-  std::future<void> stop_async(milliseconds grace) {
-    auto result = stopped.get_future();
-    loop->post([this, grace] { async::spawn(*loop, stop_then(server.get(), grace, &stopped), "stop"); });
-    return result;
-  }
-  void stop(milliseconds grace) {
-    stopped = {};
-    stop_async(grace).get();
-  }
-  /// Waits for something that becomes true soon.
-  template <class F>
-  bool eventually(F f) {
-    for (int i = 0; i < 500; ++i) {
-      if (f()) return true;
-      std::this_thread::sleep_for(10ms);
-    }
-    return false;
-  }
-  Answer once(std::string_view text) {
-    Client client(port);
-    return client.ask(text);
-  }
-  void expect_alive() { EXPECT_EQ(once(get("/now")).status, 200); }
-
-  TestHandler handler;
-  std::unique_ptr<async::Loop> loop;
-  std::unique_ptr<Server> server;
-  std::thread thread;
-  std::uint16_t port = 0;
-  std::promise<void> stopped;
-};
+using HttpTest = ServerTest<TestHandler>;
 
 TEST_F(HttpTest, Answers) {
   start();
@@ -453,6 +258,103 @@ TEST_F(HttpTest, RefusesMalformed) {
     EXPECT_FALSE(client.timed_out) << one.text;
   }
   EXPECT_EQ(handler.handled, 0);
+}
+
+TEST_F(HttpTest, NothingIsSmuggled) {
+  start();
+  const std::string chunked = "Transfer-Encoding: chunked\r\n", length = "Content-Length: 5\r\n";
+  const std::string whole = "5\r\nhello\r\n0\r\n\r\n", hidden = get("/hidden");
+  const auto with = [](std::string_view fields, std::string_view body) {
+    return get("/echo", "POST", fields) + std::string(body);
+  };
+  // Each is refused, and what follows is never taken for a request.
+  for (const auto& text : {
+           with(length + chunked, whole),
+           with(chunked + length, whole),
+           with(chunked + chunked, whole),
+           with("Transfer-Encoding: chunked, identity\r\n", whole),
+           with("Transfer-Encoding: identity\r\n" + length, "hello"),
+           with("Transfer-Encoding: xchunked\r\n", whole),
+           with("Transfer-Encoding:\x0b"
+                "chunked\r\n",
+                whole),
+           with("Transfer-Encoding : chunked\r\n", whole),
+           with(" Transfer-Encoding: chunked\r\n", whole),
+           with("X: y\r\n Transfer-Encoding: chunked\r\n", whole),
+           with("X: y\n" + chunked, whole),
+           with("X: y\rTransfer-Encoding: chunked\r\n", whole),
+           with("Transfer-Encoding: chunked\r\n\r\n" + length, ""),  // the second is the (bad) body
+           with(length + length, "hello"),
+           with("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"),
+           with("Content-Length: 5, 5\r\n", "hello"),
+           with("Content-Length: +5\r\n", "hello"),
+           with("Content-Length: 0x5\r\n", "hello"),
+           with("Content-Length: 5 5\r\n", "hello"),
+           with("Content-Length: 18446744073709551621\r\n", "hello"),
+           with("Content-Length : 5\r\n", "hello"),
+           with(chunked, "5;a\nb\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\r\nhello0\r\n\r\n"),
+           with(chunked, "0x5\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "+5\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+           with(chunked, "5\r\nhello\r\n0\r\n\n"),
+           with("Host: other\r\n", ""),
+           "POST /echo HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n" + chunked + "\r\n" + whole,
+           "POST /echo HTTP/1.1\r\nHost: h\r\n" + length + "\n\nhello",
+       }) {
+    Client client(port);
+    client.send(text + hidden);
+    const auto answer = client.receive();
+    EXPECT_TRUE(answer.status == 400 || answer.status == 413 || answer.status == 501) << answer.status << "\n"
+                                                                                      << text;
+    EXPECT_EQ(client.read_all(), "") << text;
+    EXPECT_FALSE(client.timed_out) << text;
+  }
+  EXPECT_EQ(handler.hidden, 0);
+  // A body that looks like a request is a body.
+  Client client(port);
+  EXPECT_EQ(client.ask(post("/echo", hidden)).body, "POST " + std::to_string(hidden.size()) + " " + hidden);
+  EXPECT_EQ(client.ask(get("/now")).status, 200);
+  EXPECT_EQ(handler.hidden, 0);
+}
+
+TEST_F(HttpTest, SlowPeersOfEveryKindStallNobody) {
+  Limits limits;
+  limits.header_timeout = limits.body_window = limits.write_timeout = 500ms;
+  start(limits);
+  std::vector<std::unique_ptr<Client>> heads, bodies, readers;
+  for (int i = 0; i < 100; ++i) {
+    heads.push_back(std::make_unique<Client>(port));
+    bodies.push_back(std::make_unique<Client>(port));
+    bodies.back()->send(i % 2 ? get("/echo", "POST", "Content-Length: 100000\r\n")
+                              : get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "ffff\r\n");
+    if (i % 4 == 0) {
+      readers.push_back(std::make_unique<Client>(port, 4096));
+      readers.back()->send(get(i % 8 ? "/stream-big" : "/large"));
+    }
+  }
+  std::atomic<bool> done = false;
+  std::thread drip([&] {
+    const auto head = get("/now", "GET", "X: " + std::string(4000, 'x'));
+    for (std::size_t at = 0; !done && at < head.size(); ++at) {
+      for (auto& client : heads) client->send(head.substr(at, 1));
+      for (auto& client : bodies) client->send("1");
+      std::this_thread::sleep_for(20ms);
+    }
+  });
+  int served = 0;
+  const bool ended = eventually([&] {
+    served += once(get("/now")).status == 200 && once(post("/echo", "x")).status == 200 ? 1 : 0;
+    return metrics().timeouts >= 225;
+  });
+  done = true;
+  drip.join();
+  EXPECT_TRUE(ended);
+  EXPECT_GT(served, 0);
+  for (auto& client : heads) EXPECT_EQ(client->receive().status, 408);
+  EXPECT_TRUE(eventually([&] { return metrics().open == 0; }));
+  expect_alive();
 }
 
 TEST_F(HttpTest, HeaderLimits) {

@@ -45,6 +45,10 @@ void Headers::remove(std::string_view name) {
   std::erase_if(fields_, [&](const Field& field) { return iequals(field.first, name); });
 }
 
+bool Request::wants_web_socket() const {
+  return method == "GET" && headers.lists("Connection", "upgrade") && headers.lists("Upgrade", "websocket");
+}
+
 namespace {
 
 void append_json_string(std::string& out, std::string_view text) {

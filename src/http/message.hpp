@@ -5,6 +5,7 @@
 #include <any>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,8 @@
 namespace myelin::http {
 
 using async::Task;
+
+class WebSocket;
 
 /// Header fields in the order they came; names compare without case.
 class Headers {
@@ -56,9 +59,15 @@ struct Request {
   std::optional<std::uint64_t> content_length;  // as declared; absent when chunked or not given
   std::uint64_t body_limit = 0;                 // admit() may lower or raise it; starts at Limits::body_bytes
   std::any context;                             // what admit() wants to hand to handle()
+  /// Made by admit(): set when the client closes its side or resets while handle() runs.
+  std::shared_ptr<async::Event> gone;
+
+  /// A GET that asks to become a WebSocket. The server checks the rest of the handshake.
+  [[nodiscard]] bool wants_web_socket() const;
 };
 
-/// A response's body in pieces. Lives until the last piece has left or the connection is gone.
+/// A response's body in pieces. Each leaves at once; next() may take as long as it likes. Lives until the
+/// last piece has left or the client is gone: next() is then cancelled if it waits.
 struct BodySource {
   BodySource() = default;
   BodySource(const BodySource&) = delete;
@@ -80,6 +89,10 @@ struct Response {
   std::string body;
   std::unique_ptr<BodySource> stream;  // if set, `body` is ignored
   bool close = false;                  // close the connection afterwards
+  /// If set, the answer is the handshake of a WebSocket (101 with `headers`, or 426 if the request is no
+  /// valid handshake), and the function then runs with it.
+  std::function<Task<void>(std::shared_ptr<WebSocket>)> web_socket;
+  std::string subprotocol;  // one that the client offered, or empty
 };
 
 /// A body with its Content-Type.

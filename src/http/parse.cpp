@@ -121,6 +121,7 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
   request.has_body = false;
   request.content_length.reset();
   request.context.reset();
+  request.gone.reset();
   framing = Framing{};
 
   std::string_view authority;

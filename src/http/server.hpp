@@ -5,7 +5,7 @@
 //
 // Order for each request: head parsed → handle_now (bodyless requests) → admit → body read → handle →
 // response written. No body is read before admit lets it in. Requests of one connection are answered in
-// order, one at a time.
+// order, one at a time. A response may turn the connection into a WebSocket (web_socket.hpp).
 
 #include <chrono>
 #include <cstddef>
@@ -38,7 +38,7 @@ struct Limits {
   std::size_t header_fields = 100;              // → 431
   std::uint64_t body_bytes = 64ull << 20;       // → 413; admit() may change it for a request
   std::uint64_t buffered_bytes = 512ull << 20;  // bodies of all connections together → 503, Retry-After
-  std::size_t connections = 4096;               // beyond: 503 and close
+  std::size_t connections = 4096;               // but for WebSockets; beyond: 503 and close
   std::size_t connections_per_address = 0;      // 0: no bound; beyond: 429 and close
   milliseconds header_timeout{10'000};  // from the first byte of a request, or from the accept → 408
   milliseconds idle_timeout{60'000};    // keep-alive, between requests → closed
@@ -46,8 +46,16 @@ struct Limits {
   std::uint64_t body_rate = 1024;
   milliseconds write_timeout{30'000};  // in each such window the peer must take write_rate bytes/s → closed
   std::uint64_t write_rate = 1024;
-  milliseconds linger{2'000};  // after a refusal: how long to drain what the peer still sends
-  milliseconds sweep{250};     // how often the deadlines are looked at
+  milliseconds linger{2'000};  // after a refusal or a Close: how long to drain what the peer still sends
+
+  std::size_t web_sockets = 20'000;              // beyond: 503
+  std::uint64_t message_bytes = 4ull << 20;      // of a received message → 1009
+  std::size_t message_queue_bytes = 4ull << 20;  // of a WebSocket's outgoing queue
+  milliseconds ping_after{30'000};               // of silence the server pings
+  milliseconds pong_timeout{60'000};             // and closes when nothing comes for so long
+  milliseconds farewell{10'000};  // for a WebSocket's function to return when its socket is gone
+
+  milliseconds sweep{250};  // how often the deadlines are looked at (of WebSockets at every fourth)
 };
 
 struct Address {
@@ -55,14 +63,15 @@ struct Address {
   std::uint16_t port = 0;  // 0 for a Unix socket
 };
 
-/// Counters since the start, but `open`, `active` and `buffered`, which are of now. Read on the loop's
-/// thread.
+/// Counters since the start, but `open`, `active`, `buffered` and `web_sockets`, which are of now. Read on
+/// the loop's thread.
 struct Metrics {
   std::uint64_t accepted = 0, refused = 0;  // connections
   std::uint64_t requests = 0, errors = 0;   // errors: answers of the server itself to bad requests
   std::uint64_t timeouts = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::uint64_t open = 0, active = 0, buffered = 0;  // connections, requests being answered, body bytes held
+  std::uint64_t web_sockets = 0;                     // of the connections
 };
 
 class Server {
@@ -81,7 +90,8 @@ class Server {
   /// Starts accepting on all that is bound.
   void serve();
   /// Stops accepting and closes idle connections at once; requests in flight may finish within `grace`, then
-  /// get a 503 if they had no answer yet, and are closed; their handlers are cancelled.
+  /// get a 503 if they had no answer yet, and are closed; their handlers are cancelled. WebSockets are closed
+  /// with 1001 at once.
   Task<void> stop(milliseconds grace);
   [[nodiscard]] bool stopping() const;
   [[nodiscard]] const Metrics& metrics() const;

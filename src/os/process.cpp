@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -198,6 +199,25 @@ Use tree_use(std::span<const pid_t> roots) {
     sum.cpu_ms += one->cpu_ms;
   }
   return sum;
+}
+
+std::uint64_t proportional_bytes(pid_t pid) {
+  auto text = read_text("/proc/" + std::to_string(pid) + "/smaps_rollup");
+  if (text) {
+    auto at = text->find("\nPss:");
+    if (at != std::string::npos) return std::strtoull(text->c_str() + at + 5, nullptr, 10) * 1024;
+  }
+  auto use = process_use(pid);
+  return use ? use->resident_bytes : 0;
+}
+
+std::uint64_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
 }
 
 std::uint64_t total_memory_bytes() {

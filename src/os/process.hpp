@@ -54,6 +54,14 @@ struct Use {
 /// hangs below the init. Processes that end meanwhile are left out.
 [[nodiscard]] Use tree_use(std::span<const pid_t> roots);
 
+/// A process's share of the memory it has mapped (PSS): pages that n processes share count by 1/n. Reads a large file of /proc: may
+/// take milliseconds. Falls back to the resident size; 0 when the process is gone.
+[[nodiscard]] std::uint64_t proportional_bytes(pid_t pid);
+
+/// Sets the soft limit of open files to the hard one, for this process and what it starts later; the limit that holds now.
+/// The kernel compares it with the descriptors in flight of all that share a uid, too.
+std::uint64_t raise_descriptor_limit();
+
 /// Bytes of RAM this process may count on: the machine's, or the smallest limit of the cgroups it is in.
 [[nodiscard]] std::uint64_t total_memory_bytes();
 /// CPUs this process may run on (its affinity).

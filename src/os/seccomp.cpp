@@ -31,6 +31,8 @@ constexpr const char* denied[] = {
     "keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter",
     "io_uring_register", "memfd_secret", "fanotify_init", "fanotify_mark", "name_to_handle_at", "open_by_handle_at",
     "lookup_dcookie", "modify_ldt", "vm86", "vm86old", "uselib", "nfsservctl", "_sysctl", "vserver",
+    // one quota for the whole machine (fs.aio-max-nr), which a single session could take
+    "io_setup", "io_submit", "io_getevents", "io_pgetevents", "io_cancel", "io_destroy",
     // the machine
     "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "create_module", "query_module",
     "get_kernel_syms", "reboot", "swapon", "swapoff", "quotactl", "quotactl_fd", "acct", "syslog", "vhangup",

@@ -47,6 +47,32 @@ Transfer receive_some(int socket, char* buffer, std::size_t capacity, UniqueFd& 
   return outcome(n, true);
 }
 
+Result<void> set_sender_pids(int socket, bool on) {
+  int value = on;
+  if (::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &value, sizeof value) != 0)
+    return Error{Code::internal, std::string("SO_PASSCRED: ") + std::strerror(errno), ""};
+  return {};
+}
+
+pid_t peek_sender_pid(int socket) {
+  char byte;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return -1;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS) continue;
+    ucred sender;
+    std::memcpy(&sender, CMSG_DATA(c), sizeof sender);
+    return sender.pid;
+  }
+  return -1;
+}
+
 Transfer send_some(int socket, std::string_view first, std::string_view second) {
   iovec parts[2] = {{const_cast<char*>(first.data()), first.size()},
                     {const_cast<char*>(second.data()), second.size()}};

@@ -2,6 +2,8 @@
 // Non-blocking reads and writes on a stream socket that carries file descriptors beside its bytes, and plain reads from
 // pipes. All calls return at once. A received descriptor is close-on-exec and owned by the caller.
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <string_view>
 #include <utility>
@@ -21,6 +23,11 @@ struct Transfer {
 /// Reads up to `capacity` bytes. A descriptor that arrives with them replaces `fd`; more than one is a protocol error of
 /// the peer: the others are closed.
 Transfer receive_some(int socket, char* buffer, std::size_t capacity, UniqueFd& fd);
+/// Whether what is received from now on tells who sent it (SO_PASSCRED).
+Result<void> set_sender_pids(int socket, bool on);
+/// The process that sent the first bytes that wait here, as this process sees it; -1 if it can't be told. The bytes stay. The kernel
+/// vouches for it: a sender without capabilities can't name another.
+[[nodiscard]] pid_t peek_sender_pid(int socket);
 /// Writes what fits of two buffers, one after the other.
 Transfer send_some(int socket, std::string_view first, std::string_view second);
 /// Reads up to `capacity` bytes from a pipe.

@@ -7,16 +7,41 @@
 
 #include "async/fd_watch.hpp"
 #include "async/queue.hpp"
+#include "os/process.hpp"
 #include "session/manager.hpp"
 #include "session/output_ring.hpp"
-#include "worker/channel.hpp"
+#include "session/process.hpp"
 
 namespace myelin::session {
 
 using Clock = std::chrono::steady_clock;
 
+struct Checkpoint {
+  std::string id, name;  // the name may be empty: then it goes first when memory is short
+  std::chrono::system_clock::time_point created = std::chrono::system_clock::now();
+  std::shared_ptr<Process> process;  // dormant
+  std::uint64_t bytes = 0;           // as last measured
+};
+
+/// A branch that a process was asked for.
+struct BranchRequest {
+  std::uint64_t number = 0;
+  std::string directory;        // its name; unique in the sandbox
+  os::UniqueFd channel, output;  // the branch's ends
+  bool abandoned = false;
+  async::Event done;
+  std::optional<Result<void>> result;
+  void finish(Result<void> r) {
+    if (result) return;
+    result.emplace(std::move(r));
+    done.set();
+  }
+};
+
+/// What waits in a session's queue: a call, or (with `instead`) something else that the runner does in its place.
 struct PendingCall {
   Call call;
+  std::function<async::Task<bool>(std::shared_ptr<Session::Impl>)> instead;  // false: the session is to end
   async::Event done;
   std::optional<Result<Answer>> result;
   void finish(Result<Answer> r) {
@@ -43,14 +68,13 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now(), last_used = created;
 
   std::string home;        // reduced mode: removed at the end
-  pid_t pid = -1, init_pid = -1;
-  os::UniqueFd pidfd, init;
-  std::unique_ptr<worker::Channel> channel;
-  std::optional<os::CgroupGroup> group;
-  async::FdWatch output;
+  std::string parent;      // the session that it branched from
+  std::shared_ptr<Process> process = std::make_shared<Process>();
+  bool born = false;       // it branched: the process runs already
   OutputRing ring;
-  std::optional<int> exit_status;
-  async::Event exited;
+  std::vector<std::shared_ptr<Checkpoint>> checkpoints;
+  std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
+  async::Event branch_free;
 
   std::deque<std::shared_ptr<PendingCall>> queue;  // those that wait; the running one is `running`
   std::shared_ptr<PendingCall> running;
@@ -63,22 +87,29 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
   std::optional<Clock::time_point> kill_at;
 
-  bool dirty = false, recorded = false, running_reads = false;
+  bool dirty = false, recorded = false, unwritten = false, running_reads = false;
+  std::uint64_t cpu_ms_seen = 0;
   std::uint64_t work_bytes_at_start = 0;  // as first measured while it was busy; 0: not yet
 
   static async::Task<void> run(std::shared_ptr<Impl> self);
   static async::Task<Result<void>> start(std::shared_ptr<Impl> self);
   static async::Task<bool> run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job);
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
-  static async::Task<void> read_output(std::shared_ptr<Impl> self);
+  static async::Task<void> read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process);
   static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
   static async::Task<void> record(std::shared_ptr<Impl> self);
 
+  /// Takes over a process that runs and waits for calls.
+  void adopt(std::shared_ptr<Process> fresh);
+  /// A copy of this session's process, in limits of its own, that has said hello and got `go`.
+  static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant);
+  static async::Task<Result<void>> ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request);
+  static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
+  [[nodiscard]] std::string go_options(bool dormant) const;
+
   void send_interrupt();
-  void kill();
-  void drain_output();
-  [[nodiscard]] std::uint64_t resident_bytes() const;
-  void on_exit(int status);
+  /// Since the last question: busy, or a thread, child or signal handler that its scripts left behind ran.
+  [[nodiscard]] bool may_write();
   void tick(Clock::time_point now);
   [[nodiscard]] Error ended_error() const;
 };
@@ -98,14 +129,19 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   std::map<std::string, std::shared_ptr<Session::Impl>> live;             // by id
   using Key = std::tuple<std::string, std::string, std::string>;         // owner, engine, name
   std::map<Key, std::shared_ptr<Session::Impl>> by_name;                  // live, or ended and not yet told
-  std::map<pid_t, std::weak_ptr<Session::Impl>> by_pid;
+  std::map<pid_t, std::weak_ptr<Process>> by_pid;
   std::string only_user;
   bool stopping = false;
   async::Event all_idle;
   async::TaskGroup tasks;
 
   Result<std::shared_ptr<Session::Impl>> add(User user, std::string engine, std::string name, bool own, bool record);
+  Result<void> may_add(const User& user, const std::string& engine, std::size_t more);
+  void put(std::shared_ptr<Session::Impl> session);
   void forget(const Session::Impl& session);
+  static async::Task<Result<os::CgroupGroup>> make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid);
+  /// Ends the oldest unnamed checkpoints of a user until what is left fits the budget: those that went, as descriptions.
+  static async::Task<Result<std::vector<CheckpointStatus>>> fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep);
   static async::Task<void> watch(std::shared_ptr<Impl> self);
   void end_idle(Clock::time_point now);
   void relieve_memory();

@@ -18,6 +18,8 @@ struct Limits {
   std::uint64_t stdout_bytes = 64ull << 20;            // captured output of one call
   std::uint64_t work_quota_bytes = 20ull << 30;        // of the user's ~/work
   std::size_t sessions_per_user = 64;
+  std::uint64_t checkpoint_bytes = 2ull << 30;         // of all checkpoints of a user together
+  std::size_t checkpoints_per_user = 64;
 };
 
 }  // namespace myelin::session

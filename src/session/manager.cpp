@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <filesystem>
+#include <limits>
 
 #include "base/log.hpp"
 #include "os/process.hpp"
@@ -20,6 +21,8 @@ using async::Task;
 constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
+constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
+
 std::string utc(std::chrono::system_clock::time_point at) {
   std::time_t seconds = std::chrono::system_clock::to_time_t(at);
   char text[32];
@@ -36,9 +39,10 @@ Result<std::uint64_t> bytes_below(const std::string& directory) {
       directory, std::filesystem::directory_options::skip_permission_denied, error);
   while (!error && entries != std::filesystem::recursive_directory_iterator()) {
     std::error_code ignored;
+    sum += entry_bytes;
     if (!entries->is_symlink(ignored) && entries->is_regular_file(ignored)) {
       auto size = entries->file_size(ignored);
-      if (!ignored) sum += size;
+      if (!ignored && size > entry_bytes) sum += size - entry_bytes;
     }
     entries.increment(error);
   }
@@ -92,8 +96,7 @@ Task<Result<void>> Manager::open(std::string first) {
   co_return Result<void>{};
 }
 
-Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string engine, std::string name, bool own,
-                                                          bool record) {
+Result<void> Manager::Impl::may_add(const User& user, const std::string& engine, std::size_t more) {
   if (stopping) return Error{Code::unavailable, "the server is stopping", ""};
   if (!engines.count(engine)) {
     std::string known;
@@ -109,32 +112,62 @@ Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string
   }
   Limits limits = options.limits_for(engine, user.name);
   auto mine = std::count_if(live.begin(), live.end(), [&](auto& entry) { return entry.second->owner.id == user.id; });
-  if (limits.sessions_per_user && static_cast<std::size_t>(mine) >= limits.sessions_per_user)
-    return Error{Code::too_many, "you have " + std::to_string(mine) + " sessions, the most that are allowed: end one first", ""};
+  if (limits.sessions_per_user && static_cast<std::size_t>(mine) + more > limits.sessions_per_user)
+    return Error{Code::too_many, "you have " + std::to_string(mine) + " sessions; " + std::to_string(limits.sessions_per_user) +
+                                     " are allowed: end one first", ""};
+  return {};
+}
+
+Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string engine, std::string name, bool own,
+                                                          bool record) {
+  auto allowed = may_add(user, engine, 1);
+  if (!allowed) return allowed.take_error();
+  Limits limits = options.limits_for(engine, user.name);
   auto session = std::make_shared<Session::Impl>(*this, std::move(user), engine, std::move(name), limits, own);
   session->record_at_start = record;
-  live[session->id] = session;
-  by_name[{session->owner.id, engine, session->name}] = session;
-  if (auto used = engine_used.find(engine); used == engine_used.end() || used->second != Clock::time_point::max())
-    engine_used[engine] = Clock::now();
-  tasks.spawn(Session::Impl::run(session), "session");
+  put(session);
   return session;
+}
+
+void Manager::Impl::put(std::shared_ptr<Session::Impl> session) {
+  live[session->id] = session;
+  by_name[{session->owner.id, session->engine, session->name}] = session;
+  if (auto used = engine_used.find(session->engine); used == engine_used.end() || used->second != Clock::time_point::max())
+    engine_used[session->engine] = Clock::now();
+  tasks.spawn(Session::Impl::run(session), "session");
+}
+
+Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid) {
+  os::CgroupLimits group_limits;
+  group_limits.memory_bytes = limits.memory_bytes;
+  group_limits.pids = limits.processes;
+  group_limits.cpu_weight = limits.cpu_weight;
+  auto tree = self->groups;
+  auto make = [tree, name, group_limits, pid]() -> Result<os::CgroupGroup> {
+    auto group = tree->create(name);
+    if (!group) return group;
+    auto set = group->set_limits(group_limits);
+    if (!set) return set.take_error();
+    auto added = group->add(pid);
+    if (!added) return added.take_error();
+    return group;
+  };
+  co_return co_await async::on_pool(self->pool, std::move(make));
 }
 
 void Manager::Impl::forget(const Session::Impl& session) {
   live.erase(session.id);
-  by_pid.erase(session.pid);
-  // An end that must be told stays under its name until it is acknowledged; one that lost nothing does not.
+  // The store tells of the end until it is acknowledged. Only what could not be written there stays here.
+  if (session.unwritten) return;
   Key key{session.owner.id, session.engine, session.name};
   auto found = by_name.find(key);
-  if (found != by_name.end() && found->second.get() == &session && (!session.recorded || (!session.record_at_start && !session.dirty)))
-    by_name.erase(found);
+  if (found != by_name.end() && found->second.get() == &session) by_name.erase(found);
 }
 
 void Manager::Impl::on_exit(pid_t pid, int status) {
   auto found = by_pid.find(pid);
   if (found == by_pid.end()) return;
-  if (auto session = found->second.lock()) session->on_exit(status);
+  if (auto process = found->second.lock()) process->was_reaped(status);
 }
 
 std::size_t Manager::Impl::busy() const {
@@ -181,19 +214,14 @@ void Manager::Impl::end_idle(Clock::time_point now) {
 void Manager::Impl::relieve_memory() {
   std::uint64_t sum = 0;
   for (auto& [id, session] : live) {
-    if (session->pid <= 0) continue;
-    std::uint64_t used = 0;
-    if (session->group) {
-      auto measured = session->group->memory_used();
-      used = measured ? *measured : 0;
-    } else {
-      used = session->resident_bytes();
-      if (session->limits.memory_bytes && used > session->limits.memory_bytes)
-        Session(session).end("memory", "the session was ended by its memory limit of " +
-                                           std::to_string(session->limits.memory_bytes >> 20) + " MiB" +
-                                           (session->running ? " during a call" : ""));
-    }
+    if (session->process->pid <= 0) continue;
+    std::uint64_t used = session->process->memory_bytes();
+    if (!session->process->group && session->limits.memory_bytes && used > session->limits.memory_bytes)
+      Session(session).end("memory", "the session was ended by its memory limit of " +
+                                         std::to_string(session->limits.memory_bytes >> 20) + " MiB" +
+                                         (session->running ? " during a call" : ""));
     sum += used;
+    for (auto& checkpoint : session->checkpoints) sum += checkpoint->process->memory_bytes();
   }
   if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
   // The one that has been idle longest; sessions other than a token's own kernel first.
@@ -227,7 +255,7 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
   std::map<std::string, std::vector<std::shared_ptr<Session::Impl>>> busy_of;
   for (auto& [id, session] : self->live)
-    if (session->state == State::busy && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
+    if (session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
   for (auto& [user, sessions] : busy_of) {
     std::string directory = self->options.users_directory + "/" + user;
     auto measure = [directory] { return bytes_below(directory); };
@@ -358,6 +386,37 @@ std::vector<Status> Manager::list(const User& user) const {
     if (user.is_operator || session->owner.id == user.id) out.push_back(Session(session).status());
   std::sort(out.begin(), out.end(), [](const Status& a, const Status& b) { return a.created < b.created; });
   return out;
+}
+
+std::string Manager::free_name(const User& user, const std::string& engine) const {
+  for (std::size_t number = 1;; ++number) {
+    std::string name = "session-" + std::to_string(number);
+    if (!impl_->by_name.count({user.id, engine, name})) return name;
+  }
+}
+
+std::string Manager::work_directory(const User& user) const { return impl_->options.users_directory + "/" + user.id; }
+std::optional<std::uint32_t> Manager::work_owner() const { return impl_->options.uid; }
+
+Task<Result<void>> Manager::prepare_work(User user) {
+  auto self = impl_;
+  co_return co_await Impl::prepare_work(self, std::move(user.id));
+}
+
+Task<Result<std::uint64_t>> Manager::work_room(User user) {
+  auto self = impl_;
+  std::uint64_t quota = self->options.limits_for("", user.name).work_quota_bytes;
+  if (quota == 0) co_return std::numeric_limits<std::uint64_t>::max();
+  std::string directory = work_directory(user);
+  auto measure = [directory] { return bytes_below(directory); };
+  auto used = co_await async::on_pool(self->pool, std::move(measure));
+  if (!used) co_return used.take_error();
+  co_return *used < quota ? quota - *used : 0;
+}
+
+worker::EngineOptions Manager::engine_options(const std::string& name) const {
+  auto found = impl_->engines.find(name);
+  return found == impl_->engines.end() ? worker::EngineOptions{} : found->second->options();
 }
 
 std::size_t Manager::count() const { return impl_->live.size(); }

@@ -51,9 +51,21 @@ class Manager {
 
   /// A new session; conflict when the user has a live one of that name on that engine.
   async::Task<Result<Session>> create(User user, std::string engine, std::string name);
+  /// "session-1" or the next one that no session of the user on that engine has.
+  [[nodiscard]] std::string free_name(const User& user, const std::string& engine) const;
   /// The user's kernel of that name, made at the first call. `own`: the token's own kernel, which idle time does not end.
   /// Code::gone with the cause's text when it was lost, until called with `fresh` (the caller resets it).
   async::Task<Result<Session>> kernel(User user, std::string engine, std::string name, bool own, bool fresh);
+  /// New sessions that go on from the exact state of this one (of which a call may run: then at its next slice), as many as `names`;
+  /// an empty name gets one. conflict where the engine or what the session has open can't be copied.
+  async::Task<Result<std::vector<Session>>> branch(Session from, std::vector<std::string> names);
+  /// A dormant branch to come back to, and the older ones that it displaced.
+  struct Made {
+    CheckpointStatus checkpoint;
+    std::vector<CheckpointStatus> evicted;
+  };
+  async::Task<Result<Made>> checkpoint(Session session, std::string name);
+
   /// Also finds an ended one, with its cause, for seven days. not_found, also for what belongs to another user.
   async::Task<Result<Status>> status(User user, std::string id);
   [[nodiscard]] std::optional<Session> find(const User& user, const std::string& id) const;
@@ -61,6 +73,14 @@ class Manager {
   [[nodiscard]] std::vector<Status> list(const User& user) const;
   [[nodiscard]] std::size_t count() const;
 
+  /// The user's ~/work as the server sees it; prepare_work makes it.
+  [[nodiscard]] std::string work_directory(const User& user) const;
+  [[nodiscard]] std::optional<std::uint32_t> work_owner() const;
+  async::Task<Result<void>> prepare_work(User user);
+  /// Bytes until its quota.
+  async::Task<Result<std::uint64_t>> work_room(User user);
+
+  [[nodiscard]] worker::EngineOptions engine_options(const std::string& name) const;
   [[nodiscard]] bool has_engine(const std::string& name) const;
   [[nodiscard]] std::vector<std::string> engine_names() const;
   /// What the engine said of itself; nullptr until it was ready once.

@@ -10,6 +10,7 @@
 #include "os/memfd.hpp"
 #include "os/process.hpp"
 #include "os/stream.hpp"
+#include "session/branch.hpp"
 #include "session/impl.hpp"
 #include "store/session_records.hpp"
 
@@ -24,7 +25,7 @@ using async::milliseconds;
 using async::Task;
 
 constexpr milliseconds hello_deadline{60'000};       // the late import of an engine included
-constexpr milliseconds exit_patience{3'000};         // between the end of the channel and the wait status
+constexpr milliseconds last_words{300};              // between the wait status and the end of the channel
 constexpr milliseconds deadline_grace{2'000};        // between SIGINT and SIGKILL when a call's deadline has passed
 constexpr std::size_t tail_bytes = 16 * 1024;
 
@@ -118,39 +119,26 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   auto born = co_await found->second->start(std::move(options));
   if (!born) co_return born.take_error();
 
-  self->pid = born->pid;
-  self->init_pid = born->init_pid;
-  self->pidfd = std::move(born->pidfd);
-  self->init = std::move(born->init);
-  m.by_pid[self->pid] = self;
-  self->channel = std::make_unique<worker::Channel>(m.loop, std::move(born->channel));
-  self->output = async::FdWatch(m.loop, born->output.release());
-  m.tasks.spawn(read_output(self), "session output");
+  auto process = self->process;
+  process->pid = born->pid;
+  process->pidfd = std::move(born->pidfd);
+  process->sandbox = std::make_shared<Sandbox>();
+  process->sandbox->init_pid = born->init_pid;
+  process->sandbox->init = std::move(born->init);
+  process->channel = std::make_unique<worker::Channel>(m.loop, std::move(born->channel));
+  process->output = async::FdWatch(m.loop, born->output.release());
+  m.by_pid[process->pid] = process;
+  self->adopt(process);
   if (self->intended_end) co_return Error{Code::gone, self->intended_end->second, ""};
 
   if (m.groups) {
-    os::CgroupLimits group_limits;
-    group_limits.memory_bytes = self->limits.memory_bytes;
-    group_limits.pids = self->limits.processes;
-    group_limits.cpu_weight = self->limits.cpu_weight;
-    auto tree = m.groups;
     std::string group_name = self->id;
-    pid_t session_pid = self->pid;
-    auto make = [tree, group_name, group_limits, session_pid]() -> Result<os::CgroupGroup> {
-      auto group = tree->create(group_name);
-      if (!group) return group;
-      auto set = group->set_limits(group_limits);
-      if (!set) return set.take_error();
-      auto added = group->add(session_pid);
-      if (!added) return added.take_error();
-      return group;
-    };
-    auto made = co_await async::on_pool(m.pool, std::move(make));
+    auto made = co_await Manager::Impl::make_group(shared_manager, std::move(group_name), self->limits, process->pid);
     if (!made) co_return made.take_error();
-    self->group = std::move(*made);
+    process->group = std::move(*made);
   }
 
-  auto hello = co_await self->channel->receive(hello_deadline);
+  auto hello = co_await process->channel->receive(hello_deadline);
   if (!hello) {
     if (hello.error().code == Code::timeout) co_return Error{Code::unavailable, "the session did not start in time", ""};
     co_return hello.take_error();
@@ -158,17 +146,32 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   if (hello->kind == codec::FrameKind::error) co_return Error{Code::unavailable, hello->body, ""};
   if (hello->kind != codec::FrameKind::hello) co_return Error{Code::internal, "the worker broke the protocol at its start: " + hello->body, ""};
 
-  json::object go{{"session", self->id},
-                  {"user", self->owner.name},
-                  {"threads", m.options.threads},
-                  {"stdout_bytes", self->limits.stdout_bytes},
-                  {"processes", self->limits.processes}};
-  if (self->engine == "nest") go["modules"] = m.options.modules;  // the others would import NEST for nothing
-  std::string go_text = json::serialize(go), no_body;
-  auto sent = co_await self->channel->send(codec::FrameKind::go, 0, std::move(go_text), std::move(no_body));
+  std::string go_text = self->go_options(false), no_body;
+  auto sent = co_await process->channel->send(codec::FrameKind::go, 0, std::move(go_text), std::move(no_body));
   if (!sent) co_return sent.take_error();
   if (self->record_at_start) co_await record(self);
   co_return Result<void>{};
+}
+
+std::string Session::Impl::go_options(bool dormant) const {
+  json::object go{{"session", id},
+                  {"user", owner.name},
+                  {"threads", manager.options.threads},
+                  {"stdout_bytes", limits.stdout_bytes},
+                  {"processes", limits.processes}};
+  if (engine == "nest") go["modules"] = manager.options.modules;  // the others would import NEST for nothing
+  if (dormant) go["dormant"] = true;
+  return json::serialize(go);
+}
+
+void Session::Impl::adopt(std::shared_ptr<Process> fresh) {
+  process = std::move(fresh);
+  std::weak_ptr<Impl> weak = shared_from_this();
+  // A session that dies while nothing runs is noticed here; during a call its channel ends.
+  process->on_exit = [weak] {
+    if (auto self = weak.lock()) self->work.set();
+  };
+  manager.tasks.spawn(read_output(shared_from_this(), process), "session output");
 }
 
 // Without namespaces: a directory of its own, with the user's ~/work linked into it.
@@ -204,7 +207,9 @@ Task<void> Session::Impl::record(std::shared_ptr<Impl> self) {
 // ---- life --------------------------------------------------------------------------------------------------------
 
 Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
-  auto started = co_await start(self);
+  Result<void> started;
+  if (!self->born) started = co_await start(self);
+  else if (self->record_at_start) co_await record(self);
   if (!started) {
     auto error = started.take_error();
     bool died = error.code == Code::worker_lost;
@@ -214,7 +219,7 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
     co_return;
   }
   if (self->state == State::starting) self->state = State::idle;
-  while (self->state != State::ended && !self->intended_end && !self->exit_status) {
+  while (self->state != State::ended && !self->intended_end && !self->process->exit_status) {
     if (self->queue.empty()) {
       self->work.reset();
       co_await self->work.wait();
@@ -222,7 +227,19 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
     }
     auto job = self->queue.front();
     self->queue.pop_front();
-    bool alive = co_await run_one(self, job);
+    bool alive;
+    if (job->instead) {
+      alive = co_await job->instead(self);
+    } else {
+      alive = co_await run_one(self, job);
+      // A branch may have been asked for just when the call ended.
+      if (alive && self->branching && !self->branching->result) {
+        auto request = self->branching;
+        auto process = self->process;
+        auto answered = co_await await_branch(process, request);
+        if (!answered) alive = false;
+      }
+    }
     if (!alive) break;
   }
   std::string code = "exited", text;
@@ -242,12 +259,18 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   if (!job->call.reads) co_await record(self);
   self->running_reads = job->call.reads;
   std::string head = codec::pack_call_head(job->call.meta);
-  auto sent = co_await self->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
+  auto process = self->process;
+  auto sent = co_await process->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
   if (!sent) co_return false;
   if (self->interrupt_wanted) self->send_interrupt();
 
-  for (;;) {
-    auto frame = co_await self->channel->receive(async::forever);
+  for (std::uint64_t frames = 1;; ++frames) {
+    // A worker sends some twenty frames a second before its answer. One that floods waits, not the loop.
+    if (frames % 16 == 0) {
+      co_await async::sleep_for(milliseconds(5));
+      if (self->intended_end) co_return false;
+    }
+    auto frame = co_await process->channel->receive(async::forever);
     if (!frame) {
       if (frame.error().message != "the worker is gone" && !self->intended_end)
         self->intended_end = {"protocol", "the worker broke the protocol: " + frame.error().message};
@@ -271,6 +294,14 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
           self->dirty = true;
           co_await record(self);
         }
+      }
+      continue;
+    }
+    if (frame->kind == codec::FrameKind::branched && self->branching) {
+      auto request = self->branching;
+      if (!answer_branch(*process, *request, *frame)) {
+        self->intended_end = {"protocol", "the worker broke the protocol: an answer to no branch"};
+        co_return false;
       }
       continue;
     }
@@ -323,51 +354,34 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
 
 // ---- end ---------------------------------------------------------------------------------------------------------
 
-void Session::Impl::kill() {
-  if (init) (void)os::send_signal(init.get(), SIGKILL);
-  if (pidfd) (void)os::send_signal(pidfd.get(), SIGKILL);
+namespace {
+/// Ends a process of the session, after which nobody knows its pid.
+Task<bool> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Process> process, milliseconds own_exit) {
+  bool out_of_memory = co_await Process::end(process, self->manager.pool, own_exit);
+  self->manager.by_pid.erase(process->pid);
+  co_return out_of_memory;
 }
+}  // namespace
 
-std::uint64_t Session::Impl::resident_bytes() const {
-  std::vector<pid_t> roots{pid};
-  if (init_pid > 0) roots.push_back(init_pid);
-  return os::tree_use(roots).resident_bytes;
-}
-
-void Session::Impl::drain_output() {
-  char buffer[65536];
-  for (int rounds = 0; rounds < 32 && output.fd() >= 0; ++rounds) {
-    auto got = os::read_some(output.fd(), buffer, sizeof buffer);
-    if (got.state != os::Io::done || got.bytes == 0) return;
-    ring.append({buffer, got.bytes});
-  }
+bool Session::Impl::may_write() {
+  if (process->pid <= 0) return false;
+  auto cpu_ms = process->use().cpu_ms;
+  bool ran = cpu_ms != cpu_ms_seen;
+  cpu_ms_seen = cpu_ms;
+  return ran || state == State::busy;
 }
 
 Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, std::string text) {
   if (self->state == State::ended) co_return;
   Manager::Impl& m = self->manager;
-  if (self->pid > 0 && !self->exit_status) {
-    // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
-    if (!self->intended_end) co_await self->exited.wait(milliseconds(500));
-    self->kill();
-    co_await self->exited.wait(exit_patience);
-  } else {
-    self->kill();
-  }
-  self->drain_output();
-
-  bool out_of_memory = false;
-  if (self->group) {
-    auto group = std::make_shared<os::CgroupGroup>(std::move(*self->group));
-    self->group.reset();
-    auto close_group = [group] {
-      bool oom = group->oom_killed();
-      (void)group->kill();
-      (void)group->remove();
-      return oom;
-    };
-    out_of_memory = co_await async::on_pool(m.pool, std::move(close_group));
-  }
+  auto checkpoints = std::move(self->checkpoints);
+  self->checkpoints.clear();
+  for (auto& checkpoint : checkpoints) co_await end_process(self, checkpoint->process, milliseconds(0));
+  checkpoints.clear();
+  auto process = self->process;
+  // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
+  bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
+  process->drain_output(self->ring);
 
   if (!self->home.empty()) {
     std::string home = self->home;
@@ -390,9 +404,9 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   } else if (!text.empty()) {
     cause.code = code;
     cause.text = text;
-  } else if (self->exit_status) {
-    cause.code = WIFSIGNALED(*self->exit_status) ? "signal" : "exited";
-    cause.text = "the session's process " + describe_exit(*self->exit_status) + doing;
+  } else if (process->exit_status) {
+    cause.code = WIFSIGNALED(*process->exit_status) ? "signal" : "exited";
+    cause.text = "the session's process " + describe_exit(*process->exit_status) + doing;
   } else {
     cause.code = code;
     cause.text = "the session's process ended" + doing;
@@ -415,37 +429,35 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     };
     auto written = co_await async::on_pool(m.database_pool, std::move(write));
     if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
+    self->unwritten = !written && !pristine;
   }
   m.forget(*self);
   if (self->running) self->running->finish(self->ended_error());
   self->running.reset();
   for (auto& waiting : self->queue) waiting->finish(self->ended_error());
   self->queue.clear();
-  if (self->channel) self->channel->close();
-  self->output.close();
+  if (self->branching) self->branching->finish(self->ended_error());
+  if (process->channel) process->channel->close();
+  process->output.close();
+  self->process = std::make_shared<Process>();  // the sandbox ends with its last process
   if (m.stopping && m.busy() == 0) m.all_idle.set();
 }
 
-void Session::Impl::on_exit(int status) {
-  exit_status = status;
-  exited.set();
-  // A session that dies while nothing runs is noticed here; during a call its channel ends.
-  work.set();
-}
-
 void Session::Impl::send_interrupt() {
-  if (!channel || interrupt_sent) return;
-  if (!channel->send_now(codec::FrameKind::interrupt, call_number)) {
+  if (!process->channel || interrupt_sent) return;
+  if (!process->channel->send_now(codec::FrameKind::interrupt, call_number)) {
     interrupt_wanted = true;  // the call itself is still being sent
     return;
   }
   interrupt_sent = true;
-  if (pidfd) (void)os::send_signal(pidfd.get(), SIGINT);
+  process->interrupt();
 }
 
 // Deadlines and patience, looked at ten times a second.
 void Session::Impl::tick(Clock::time_point now) {
   if (state != State::busy || intended_end) return;
+  // A child that the script forked holds the channel open, and may go on for ever: the session ended with its process.
+  if (process->exit_status && now - process->exited_at >= last_words && process->channel) process->channel->close();
   if (limits.call_deadline.count() > 0 && !deadline_passed && now - call_began >= limits.call_deadline) {
     deadline_passed = true;
     send_interrupt();
@@ -457,17 +469,17 @@ void Session::Impl::tick(Clock::time_point now) {
                                       seconds_text(limits.call_deadline) + " and did not react to an interrupt"};
     else
       intended_end = {"interrupt", "the session was ended: its call was to be interrupted and did not react in time"};
-    kill();
+    process->kill();
   }
 }
 
-Task<void> Session::Impl::read_output(std::shared_ptr<Impl> self) {
+Task<void> Session::Impl::read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process) {
   // At most 64 KiB in 5 ms: a session that floods its output slows itself down, not the server.
   auto buffer = std::make_unique<char[]>(65536);
-  while (self->output.fd() >= 0) {
-    bool readable = co_await self->output.readable();
-    if (!readable || self->output.fd() < 0) co_return;
-    auto got = os::read_some(self->output.fd(), buffer.get(), 65536);
+  while (process->output.fd() >= 0) {
+    bool readable = co_await process->output.readable();
+    if (!readable || process->output.fd() < 0) co_return;
+    auto got = os::read_some(process->output.fd(), buffer.get(), 65536);
     if (got.state == os::Io::closed || got.state == os::Io::failed) co_return;
     if (got.state == os::Io::done) self->ring.append({buffer.get(), got.bytes});
     if (got.bytes >= 16384) co_await async::sleep_for(milliseconds(5));
@@ -497,11 +509,8 @@ Status Session::status() const {
     s.progress = impl_->progress;
     s.call_s = std::chrono::duration<double>(Clock::now() - impl_->call_began).count();
   }
-  if (impl_->group) {
-    if (auto used = impl_->group->memory_used()) s.memory_bytes = *used;
-  } else if (impl_->pid > 0) {
-    s.memory_bytes = impl_->resident_bytes();
-  }
+  s.memory_bytes = impl_->process->memory_bytes();
+  s.parent = impl_->parent;
   s.created = impl_->created;
   s.last_used = impl_->last_used;
   s.cause = impl_->cause;
@@ -537,7 +546,7 @@ Result<void> Session::interrupt(milliseconds grace) {
 void Session::end(std::string code, std::string text) {
   if (impl_->state == State::ended || impl_->intended_end) return;
   impl_->intended_end = {std::move(code), std::move(text)};
-  impl_->kill();
+  impl_->process->kill();
   impl_->work.set();
 }
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "async/task.hpp"
 #include "base/result.hpp"
@@ -50,9 +51,17 @@ struct Progress {
   bool interruptible = true;
 };
 
+/// A picture of a checkpoint.
+struct CheckpointStatus {
+  std::string id, name, session;
+  std::uint64_t memory_bytes = 0;
+  std::chrono::system_clock::time_point created{};
+};
+
 /// A picture of a session for listings.
 struct Status {
   std::string id, owner, owner_name, name, engine;
+  std::string parent;  // the session that it branched from; may be empty
   State state = State::starting;
   std::size_t queued = 0;
   std::optional<Progress> progress;       // of the running call
@@ -83,6 +92,12 @@ class Session {
   /// Ends the session now, with this cause.
   void end(std::string code, std::string text);
   [[nodiscard]] std::string output_tail(std::size_t bytes) const;
+
+  [[nodiscard]] std::vector<CheckpointStatus> checkpoints() const;
+  /// not_found if there is none of that id.
+  [[nodiscard]] Result<void> remove_checkpoint(const std::string& id);
+  /// Queued like a call: then the session goes on from the checkpoint, with its own id, name and address.
+  async::Task<Result<void>> rewind(std::string checkpoint_id);
 
  private:
   std::shared_ptr<Impl> impl_;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "os/socket.hpp"
 #include "os/stream.hpp"
 
 namespace myelin::worker {
@@ -21,10 +22,20 @@ Channel::Channel(async::Loop& loop, os::UniqueFd socket) : watch_(loop, socket.r
 
 void Channel::close() { watch_.close(); }
 
-bool Channel::send_now(codec::FrameKind kind, std::uint64_t call) {
+bool Channel::send_now(codec::FrameKind kind, std::uint64_t call, std::string_view body, std::span<const int> fds) {
   if (sending_ || watch_.fd() < 0) return false;
-  auto head = codec::pack_frame_header({0, kind, 0, call});
-  return os::send_some(watch_.fd(), {head.data(), head.size()}, {}).bytes == head.size();
+  const std::uint16_t flags = fds.empty() ? 0 : codec::frame_has_memfd;
+  auto head = codec::pack_frame_header({static_cast<std::uint32_t>(body.size()), kind, flags, call});
+  std::string bytes(head.data(), head.size());
+  bytes += body;
+  // A stream socket that takes its first bytes takes so few of them whole.
+  auto sent = os::send_message(watch_.fd(), bytes, fds);
+  return sent && *sent == bytes.size();
+}
+
+Task<bool> Channel::readable(milliseconds timeout) {
+  if (begin_ != end_) co_return true;
+  co_return co_await watch_.readable(timeout);
 }
 
 Task<Result<void>> Channel::send(codec::FrameKind kind, std::uint64_t call, std::string head, std::string body) {

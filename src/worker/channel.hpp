@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "async/fd_watch.hpp"
 #include "async/task.hpp"
@@ -27,8 +29,11 @@ class Channel {
 
   /// Sends a whole frame; `head` and `body` are its body's two parts. Code::worker_lost if the peer is gone.
   async::Task<Result<void>> send(codec::FrameKind kind, std::uint64_t call, std::string head, std::string body);
-  /// Sends a frame without a body now, or not at all (the socket is full: false).
-  bool send_now(codec::FrameKind kind, std::uint64_t call);
+  /// Sends a small frame now, or not at all (the socket is full, or another frame is being sent: false). `fds` travel with it and stay
+  /// the caller's.
+  bool send_now(codec::FrameKind kind, std::uint64_t call, std::string_view body = {}, std::span<const int> fds = {});
+  /// True when there is something to receive, or the peer is gone; nothing is read.
+  async::Task<bool> readable(async::milliseconds timeout);
   /// The next frame. Code::timeout at the deadline, worker_lost at the end of the stream or
   /// for a broken frame. A frame cut by the deadline is lost: close the channel then.
   async::Task<Result<Frame>> receive(async::milliseconds timeout);

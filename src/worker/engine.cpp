@@ -270,6 +270,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
       auto own = info.versions.find(options.name);
       if (own != info.versions.end()) info.version = own->second;  // one that imports late does not know it
       if (auto* ms = o.if_contains("import_ms"); ms && ms->is_number()) info.import_ms = ms->to_number<double>();
+      info.why_no_branches = text_of(o, "why_no_branches");
       zygote_ready = known = true;
       zygote_starting = false;
       log::info("engine " + options.name + " " + info.version + " ready after " +
@@ -442,6 +443,11 @@ async::Task<Result<EngineInfo>> Engine::ready() {
 }
 
 async::Task<Result<Born>> Engine::start(SessionOptions options) { return Impl::start(impl_, std::move(options)); }
+
+void Engine::adopt(pid_t pid) {
+  // Without a zygote the keeper is the parent, which tells of every child.
+  if (impl_->zygote_ready) (void)os::send_message(impl_->zygote.fd(), json::serialize(json::object{{"adopt", pid}}));
+}
 
 void Engine::stop() {
   if (impl_->stopped && !impl_->keeper) return;

@@ -34,6 +34,7 @@ struct EngineInfo {
   std::string version;                      // the engine's own, e.g. "3.10.0"
   std::map<std::string, std::string> versions;
   double import_ms = 0;
+  std::string why_no_branches;              // empty: its sessions can branch
 };
 
 class Engine {
@@ -50,6 +51,8 @@ class Engine {
   async::Task<Result<EngineInfo>> ready();
   /// A new session process. Tries once more when the zygote dies on the way.
   async::Task<Result<Born>> start(SessionOptions options);
+  /// A branch is a child of the zygote: it is to tell of its end.
+  void adopt(pid_t pid);
   /// Ends keeper, zygote and all sessions.
   void stop();
   [[nodiscard]] bool running() const;

@@ -18,6 +18,7 @@ struct Mount {
 
 struct EngineOptions {
   std::string name;                   // nest, neuron, jaxley, python
+  bool added = false;                 // by the operator; else it came with the server
   std::string python;                 // the interpreter, absolute
   std::vector<std::string> preload;   // modules imported by the zygote beside the engine's own
   std::vector<std::pair<std::string, std::string>> environment;

@@ -298,15 +298,15 @@ def test_sessions_of_a_restarted_server_say_so(make_server):
     assert again.client().call("Create", "iaf_psc_alpha") == [1]
 
 
-def test_server_killed_while_20_sessions_run(make_server):
+def test_server_killed_while_50_sessions_run(make_server):
     server = make_server()
-    sessions = [Session(server.client(), "python", "busy%d" % i) for i in range(20)]
+    sessions = [Session(server.client(), "python", "busy%d" % i) for i in range(50)]
     for session in sessions:
         in_background(lambda s=session: _ignore(s.exec, "import subprocess, time\nsubprocess.Popen(['sleep', '600'])\nwhile True: pass"))
-    wait_until(lambda: all(s.status().json()["state"] == "busy" for s in sessions), "20 busy sessions")
+    wait_until(lambda: all(s.status().json()["state"] == "busy" for s in sessions), "50 busy sessions")
     time.sleep(1)
     children = descendants(server.process.pid)
-    assert len(children) >= 20
+    assert len(children) >= 50
     server.kill()
     wait_until(lambda: not [p for p in children if is_running(p)], "no orphan is left", 10)
 

@@ -8,7 +8,7 @@ code looks at it. Between calls nothing is raised, so that a late signal can't h
 import signal
 import time
 
-from .protocol import INTERRUPT, ProtocolError
+from .protocol import BRANCH, INTERRUPT, ProtocolError
 
 _AGAIN_S = 0.25  # a second interrupt of the same call is raised again only after this
 
@@ -21,6 +21,8 @@ class Interrupts:
         self.deferred = 0  # nesting of code that looks at `requested` itself
         self.requested = False  # the running call is to stop
         self.raised = False  # ... and was told so by KeyboardInterrupt
+        self.branches = []  # bodies of branch frames that arrived while a call runs
+        self.branch = None  # takes them: True in the new branch
         self.quiet = set()  # code objects (callbacks of engines) in which nothing may be raised
         self._signalled = False
         self._last = 0.0
@@ -55,12 +57,24 @@ class Interrupts:
         for item in queue:
             if item[0] == INTERRUPT:
                 found = found or (item[1] == self.running)
+            elif item[0] == BRANCH:
+                self.branches.append((item[1], item[2]))
             else:
                 keep.append(item)
         queue[:] = keep
         if found:
             self.requested = True
         return found
+
+    def branch_now(self):
+        """Makes the branches that were asked for, at a point where the state is whole. True in a branch: there the call is to
+        stop as if interrupted."""
+        while self.branches:
+            if self.branch(*self.branches.pop(0)):
+                self.branches = []
+                self.requested = True
+                return True
+        return False
 
     def is_quiet(self, frame):
         if self.quiet:
@@ -75,6 +89,8 @@ class Interrupts:
             self._signalled = True
             return
         found = self._look()
+        if self.branches and self.armed and not self.deferred and not self.is_quiet(frame):
+            found = self.branch_now() or found
         if found and self.armed and not self.deferred and not self.is_quiet(frame):
             now = time.monotonic()
             if not self.raised or now - self._last > _AGAIN_S:

@@ -6,11 +6,12 @@ safe to call from the SIGINT handler while a call runs, because then nothing els
 
 import array
 import os
+import select
 import socket
 import struct
 import time
 
-HELLO, GO, CALL, RESULT, ERROR, PROGRESS, INTERRUPT, STATE, BYE = range(1, 10)
+HELLO, GO, CALL, RESULT, ERROR, PROGRESS, INTERRUPT, STATE, BYE, BRANCH, BRANCHED, FOLLOW, DATA = range(1, 14)
 NAMES = {
     HELLO: "hello",
     GO: "go",
@@ -21,6 +22,10 @@ NAMES = {
     INTERRUPT: "interrupt",
     STATE: "state",
     BYE: "bye",
+    BRANCH: "branch",
+    BRANCHED: "branched",
+    FOLLOW: "follow",
+    DATA: "data",
 }
 FLAG_FD = 1
 
@@ -28,8 +33,8 @@ HEADER = struct.Struct("<IHHQ")
 MAX_FROM_WORKER = 1 << 20
 MAX_FROM_SERVER = 65 << 20
 
-FROM_SERVER = frozenset((GO, CALL, INTERRUPT, BYE))
-FROM_WORKER = frozenset((HELLO, RESULT, ERROR, PROGRESS, STATE))
+FROM_SERVER = frozenset((GO, CALL, INTERRUPT, BYE, BRANCH, FOLLOW))
+FROM_WORKER = frozenset((HELLO, RESULT, ERROR, PROGRESS, STATE, BRANCHED, DATA))
 
 
 class ProtocolError(Exception):
@@ -82,6 +87,7 @@ def split_call(body):
     return body[4:end], body[end:]
 
 
+CANCEL = b'{"cancel":true}'  # body of a frame that takes a request back
 LOOK_S = 400e-6  # how long a worker looks for its next call before it sleeps: an interpreted client needs 100 to 200 us in between
 SLOW_YIELD_S = 1e-3  # a yield that takes longer gave the CPU to somebody who keeps it
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 2.0
@@ -164,16 +170,55 @@ class Channel:
                     self._end += n
             else:
                 n = -1
-            while self._end - self._start >= 16:
-                length, kind, flags, call = HEADER.unpack_from(self._buffer, self._start)
-                if self._end - self._start < 16 + length:
-                    break
-                check(length, kind, flags, FROM_SERVER, MAX_FROM_SERVER)
-                body = bytes(self._view[self._start + 16 : self._start + 16 + length])
-                self._advance(16 + length)
-                self._queue.append((kind, call, body))
+            self._take()
             if n <= 0:
                 return self._queue
+
+    def receive_fds(self, kind, timeout_s):
+        """Waits for a frame of that kind that brings descriptors: (body, [fd, …]), or takes them back (CANCEL, []). Other frames that come are queued. Only here are
+        descriptors taken: reading for them costs each call 4 us. Raises Closed, ProtocolError, TimeoutError."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        end = time.monotonic() + timeout_s
+        fds = []
+        try:
+            while True:
+                for position, item in enumerate(self._queue):
+                    if item[0] == kind and (fds or item[2] == CANCEL):
+                        del self._queue[position]
+                        taken, fds = fds, []
+                        return item[2], taken
+                left = end - time.monotonic()
+                if left <= 0 or not poll.poll(left * 1000):
+                    raise TimeoutError("the descriptors did not arrive")
+                if self._start and self._end == self.SIZE:
+                    self._compact()
+                n, ancillary, _, _ = self.sock.recvmsg_into(
+                    [self._view[self._end :]], socket.CMSG_SPACE(16), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                )
+                for level, what, data in ancillary:
+                    if level == socket.SOL_SOCKET and what == socket.SCM_RIGHTS:
+                        got = array.array("i")
+                        got.frombytes(data[: len(data) - len(data) % got.itemsize])
+                        fds.extend(got)
+                if n == 0:
+                    raise Closed()
+                self._end += n
+                self._take()
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _take(self):
+        """Queues the whole frames of the buffer."""
+        while self._end - self._start >= 16:
+            length, kind, flags, call = HEADER.unpack_from(self._buffer, self._start)
+            if self._end - self._start < 16 + length:
+                break
+            check(length, kind, flags, FROM_SERVER, MAX_FROM_SERVER)
+            body = bytes(self._view[self._start + 16 : self._start + 16 + length])
+            self._advance(16 + length)
+            self._queue.append((kind, call, body))
 
     def _advance(self, n):
         self._start += n

@@ -1,5 +1,6 @@
 """A session: the main loop that runs calls. One thread, one call at a time."""
 
+import errno
 import gc
 import json
 import os
@@ -10,21 +11,27 @@ import socket
 import sys
 import time
 
-from . import PROTOCOL, arguments, protocol, rope, script
+from . import PROTOCOL, arguments, branch, files, protocol, rope, script
 from .interrupts import Interrupts
 from .output import KEEP_BYTES, RATE_BYTES, Capture, Tee
 
 PROGRESS_S = 0.05
+BRANCH_S = 10.0  # how long the server may take to send a branch's descriptors
 ERROR_STDOUT = 256 << 10  # characters of stdout that an error carries, the newest
 
 
 class Session:
     """Owns the channel. `engine` is the adapter that the zygote imported."""
 
-    def __init__(self, sock, engine):
+    def __init__(self, sock, engine, library=None, namespaces=False):
         self.channel = protocol.Channel(sock)
         self.engine = engine
+        self.library = library  # that enters the sandbox and branches; None in tests
+        self.namespaces = namespaces
+        self.places = branch.Places(os.environ.get("HOME", "/"))
         self.interrupts = Interrupts(self.channel)
+        self.interrupts.branch = self.branch
+        self._left_call = False  # this is a branch, and the call that it was made in is the session's to answer
         self.options = {}
         self.encoder = rope.Encoder()
         self.encoder.hooks = list(engine.hooks())
@@ -34,6 +41,7 @@ class Session:
         self._spaces = None  # globals of the v1 scripts
         self._last_progress = 0.0
         self._call = 0
+        self._pid = os.getpid()
         self._kernel_errors = engine.kernel_errors()
         self._states = []
         self.scripted = False  # the running call is a script
@@ -63,12 +71,7 @@ class Session:
     def start(self):
         """From the entered sandbox to the first call. False if the server closed the channel before `go`."""
         self.interrupts.install()
-        hello = {"protocol": PROTOCOL, "pid": os.getpid(), "engine": self.engine.name}
-        self.channel.send(protocol.HELLO, json.dumps(hello).encode())
-        kind, _, body = self.channel.receive()
-        if kind != protocol.GO:
-            raise protocol.ProtocolError(f"expected go, got {protocol.NAMES[kind]}")
-        self.options = options = json.loads(body) if body else {}
+        options = self._enter()
         threads = options.get("threads")
         if threads:
             for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
@@ -86,6 +89,16 @@ class Session:
             self.tee.write(f"myelin: modules: {problem}\n".encode())
         self._names.update(names)
 
+    def _enter(self):
+        """hello and go: the server puts the process in its limits in between."""
+        hello = {"protocol": PROTOCOL, "pid": os.getpid(), "engine": self.engine.name}
+        self.channel.send(protocol.HELLO, json.dumps(hello).encode())
+        kind, _, body = self.channel.receive()
+        if kind != protocol.GO:
+            raise protocol.ProtocolError(f"expected go, got {protocol.NAMES[kind]}")
+        self.options = json.loads(body) if body else {}
+        return self.options
+
     def _plain_exit(self):
         # site's exit() closes sys.stdin as well
         import builtins
@@ -99,17 +112,53 @@ class Session:
 
     def loop(self):
         """Runs calls until `bye`. Raises Closed, ProtocolError."""
-        receive = self.channel.receive
         while True:
-            kind, call, body = receive()
+            kind, call, body = self.channel.receive()  # a branch has a channel of its own
             if kind == protocol.CALL:
                 self.call(call, body)
             elif kind == protocol.BYE:
                 return
             elif kind == protocol.INTERRUPT:
                 pass  # of a call that has ended
+            elif kind == protocol.BRANCH:
+                self.branch(call, body)
             else:
                 raise protocol.ProtocolError(f"unexpected {protocol.NAMES[kind]}")
+
+    def branch(self, number, body):
+        """Answers a branch frame. True in the branch, once it may go on; False in the session."""
+        try:
+            files = branch.prepare(self)
+            self.channel.send(protocol.BRANCHED, b'{"ready":true}', number)
+            body, fds = self.channel.receive_fds(protocol.BRANCH, BRANCH_S)
+        except branch.Refused as error:
+            self.channel.send(protocol.BRANCHED, json.dumps({"refused": str(error)}).encode(), number)
+            return False
+        except TimeoutError as error:
+            raise protocol.ProtocolError(str(error)) from None
+        try:
+            if body == protocol.CANCEL:
+                raise branch.Refused("it was given up")
+            if len(fds) != 2:
+                raise protocol.ProtocolError("a branch needs a channel and an output")
+            mine = branch.fork(self, files, fds[0], fds[1], json.loads(body)["directory"])
+        except branch.Refused as error:
+            self.channel.send(protocol.BRANCHED, json.dumps({"refused": str(error)}).encode(), number)
+            return False
+        finally:
+            if os.getpid() == self._pid:
+                for fd in fds:
+                    os.close(fd)
+        if not mine:
+            self.channel.send(protocol.BRANCHED, b'{"branched":true}', number)
+            return False
+        self._pid = os.getpid()
+        self._left_call = bool(self._call)
+        self._call = 0
+        self.channel.sock.detach()
+        self.channel = self.interrupts.channel = protocol.Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=3))
+        self._enter()
+        return True
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
@@ -139,10 +188,21 @@ class Session:
             except BaseException as error:
                 interrupts.armed = False
                 failure = error
+        if os.getpid() != self._pid:
+            os._exit(0)  # a process that the script forked came out of it: the answer is its parent's
         interrupted = interrupts.requested
         interrupts.end()
         self._call = 0
         self.engine.after_call(meta, failure)
+        if self._left_call:
+            self._left_call = False
+            self._states = []
+            self.stdout.take()
+            if fd is not None:
+                os.close(fd)
+            if failure is not None:
+                failure.__traceback__ = None
+            return
         frames = b""
         if self._states:
             for values in self._states:
@@ -165,6 +225,13 @@ class Session:
             if frames:
                 self.channel.sock.sendall(frames)
             self.channel.send_bytes(head + data, fd)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # The kernel bounds the descriptors in flight of all sessions together; one that hoards them blocks this way.
+            data = self._error(OSError(error.errno, "the result is too large to be handed over while another session holds "
+                                       "too many descriptors in flight: return less, or try again later"), False)
+            self.channel.send(protocol.ERROR, data, call)
         finally:
             os.close(fd)
 
@@ -174,8 +241,13 @@ class Session:
         if method == "exec":
             args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
             return self._exec(kwargs, meta.get("envelope") == "v1")
+        if method == "call":
+            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
+            return self._call_function(kwargs)
         if method == "version":
             return self.engine.version()
+        if method == "files":
+            return files.do(meta["op"], meta.get("path", ""), raw)
         function = self.engine.methods.get(method)
         if function is None:
             raise AttributeError(f"the engine '{self.engine.name}' has no method '{method}'")
@@ -203,6 +275,31 @@ class Session:
         if v1 or stdout:
             answer["stdout"] = script.clean(stdout)
         return answer
+
+    def _call_function(self, request):
+        """`call` of the native API: a function of the session's globals, else of the engine."""
+        name = request.get("function")
+        if not isinstance(name, str) or not name:
+            raise ValueError('say which function: {"function": "Create"}')
+        args, kwargs = request.get("args", []), request.get("kwargs", {})
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise TypeError("args is an array and kwargs an object")
+        self.stdout.take()
+        first, *rest = name.split(".")
+        space = self._spaces if self._spaces is not None else script.fresh_globals(self._names)
+        api = self.engine.methods.get("api")
+        if first in space and (rest or first not in self._names or api is None) and not first.startswith("__"):
+            function = space[first]
+            for part in rest:
+                function = getattr(function, part)
+            if not callable(function):
+                raise TypeError(f"{name} is no function")
+            value = function(*args, **kwargs)
+        elif api is not None:
+            value = api(name, args, kwargs)
+        else:
+            raise AttributeError(f"no function {name}: define it by a script first")
+        return {"data": value, "stdout": script.clean(self.stdout.take())}
 
     def _error(self, error, interrupted):
         described = script.describe(error)
@@ -269,7 +366,7 @@ def environment(home, namespaces, extra):
     tempfile.tempdir = None
 
 
-def main(engine, spawn, namespaces):
+def main(engine, spawn, namespaces, library=None):
     """Runs in the forked child whose fd 3 is the channel, inside the sandbox. Returns the exit status."""
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
@@ -277,7 +374,7 @@ def main(engine, spawn, namespaces):
     reseed()
     gc.set_threshold(100_000, 20, 20)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=3)
-    session = Session(sock, engine)
+    session = Session(sock, engine, library, namespaces)
     try:
         session.start()
         session.loop()

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import glob
 import json
 import os
 import select
@@ -63,6 +64,8 @@ def load_library(path):
     library.myelin_aim.restype = ctypes.c_int
     library.myelin_join.argtypes = [ctypes.POINTER(Join), ctypes.c_char_p]
     library.myelin_join.restype = ctypes.c_int
+    library.myelin_branch.argtypes = [ctypes.c_int]
+    library.myelin_branch.restype = ctypes.c_long
     return library
 
 
@@ -117,6 +120,7 @@ class Zygote:
                     "threads": thread_count(),
                     "import_ms": round(import_ms, 1),
                     "interruptible": self.engine.interruptible if self.engine else True,
+                    "why_no_branches": (self.engine.why_no_branches if self.library else "the sandbox library is missing") if self.engine else "",
                 }
             }
         )
@@ -197,6 +201,10 @@ class Zygote:
 
     def _handle(self, message, fds):
         """False: the zygote must end."""
+        adopt = message.get("adopt")
+        if isinstance(adopt, int):
+            self._children.add(adopt)
+            return True
         spawn = message.get("spawn")
         identity = spawn.get("id") if isinstance(spawn, dict) else None
         try:
@@ -219,7 +227,7 @@ class Zygote:
         return True
 
     def _reap(self):
-        while self._children:
+        while True:  # also what a session made its parent's child: branches, which the server names by adopt
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -308,7 +316,7 @@ class Zygote:
                 os.write(3, data)
             return 72
         set_name(f"{self.engine_name}-session")
-        return session.main(self.engine or self.load(), spawn, namespaces)
+        return session.main(self.engine or self.load(), spawn, namespaces, self.library)
 
 
 def reduced_join(options, step):
@@ -342,10 +350,37 @@ def reduced_join(options, step):
     return 0
 
 
+def preload_openmp():
+    """Starts the interpreter again with the system's libgomp in front, where an engine's wheel brings one so old that its threads
+    can't be paused: a session with threads could not branch."""
+    if "LD_PRELOAD" in os.environ:
+        os.environ.pop("LD_PRELOAD")  # the users' programs need none
+        return
+    mine = [file for path in sys.path for file in glob.glob(os.path.join(glob.escape(path), "*.libs", "libgomp*"))]
+    if all(_can_pause(file) for file in mine):
+        return
+    system = [file for pattern in ("/usr/lib/*/libgomp.so.1", "/usr/lib64/libgomp.so.1") for file in glob.glob(pattern)]
+    system = [file for file in system if _can_pause(file)]
+    if not system:
+        return
+    with open("/proc/self/cmdline", "rb") as file:
+        command = file.read().split(b"\0")[:-1]
+    os.execve(sys.executable, command, dict(os.environ, LD_PRELOAD=system[0]))
+
+
+def _can_pause(file):
+    try:
+        with open(file, "rb") as library:
+            return b"omp_pause_resource_all" in library.read()
+    except OSError:
+        return True
+
+
 def main(arguments):
     if not arguments:
         sys.stderr.write("usage: python -m myelin.worker ENGINE [MODULE …]\n")
         return 2
+    preload_openmp()
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL_FD)
     os.set_inheritable(CONTROL_FD, False)
     return Zygote(control, arguments[0], arguments[1:]).run()

@@ -45,6 +45,11 @@ def frames():
         ("interrupt", "server", protocol.INTERRUPT, 0, 9, b""),
         ("state", "worker", protocol.STATE, 0, 0, b'{"reset":true}'),
         ("bye", "server", protocol.BYE, 0, 0, b""),
+        ("branch, asked for", "server", protocol.BRANCH, 0, 1, b'{"directory":"s_1"}'),
+        ("branch, with its descriptors", "server", protocol.BRANCH, 1, 1, b"{}"),
+        ("branched", "worker", protocol.BRANCHED, 0, 1, b'{"refused":"open sockets: 7"}'),
+        ("follow", "server", protocol.FOLLOW, 0, 0, b'{"recorders":[3]}'),
+        ("data", "worker", protocol.DATA, 0, 0, rope.pack([b"{}"], [])[0]),
     ]  # fmt: skip
     out = []
     for name, side, kind, flags, call, body in good:
@@ -58,7 +63,7 @@ def frames():
         )
     bad = [
         ("kind 0", "worker", header(0, 0), "unknown kind"),
-        ("kind 10", "worker", header(0, 10), "unknown kind"),
+        ("kind 14", "worker", header(0, 14), "unknown kind"),
         ("kind 65535", "server", header(0, 65535), "unknown kind"),
         ("unknown flag", "worker", header(0, 4, 2), "unknown flags"),
         ("worker's body over 1 MiB", "worker", header((1 << 20) + 1, 4), "too long"),

@@ -1,15 +1,15 @@
 #pragma once
-// The native routes below /v1. Errors are problem+json with a stable `code`.
+// The native routes below /v1 (spec/native-api.md). Errors are problem+json with a stable `code`.
 
 #include "api/context.hpp"
 #include "http/message.hpp"
 
 namespace myelin::api::v1 {
 
-/// GET /v1/health: needs no token; says whether the server can work, nothing about users.
-[[nodiscard]] http::Response health(const Context& context);
+/// Whether a path needs no token: health and the description.
+[[nodiscard]] bool is_open(std::string_view path);
 
-/// All other routes; the user is known. `request.path` starts with /v1.
+/// Any route below /v1; who asks is in request.context, but for the open ones.
 async::Task<http::Response> handle(Context& context, http::Request request);
 
 }  // namespace myelin::api::v1

@@ -25,6 +25,21 @@
 
 static const unsigned session_id = 1000;
 
+EXPORT long myelin_branch(int with_parent) {
+  // The place where glibc keeps this thread's id: the kernel must write the copy's own there.
+  unsigned long place = 0;
+  unsigned long flags = CLONE_PARENT | SIGCHLD;
+  if (prctl(PR_GET_TID_ADDRESS, &place, 0, 0, 0) == 0 && place) flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+#if defined(__x86_64__)
+  long pid = syscall(SYS_clone, flags, 0UL, 0UL, place, 0UL);
+#else
+  long pid = syscall(SYS_clone, flags, 0UL, 0UL, 0UL, place);
+#endif
+  if (pid < 0) return -errno;
+  if (pid == 0 && with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  return pid;
+}
+
 EXPORT int myelin_aim(int init_pidfd) { return setns(init_pidfd, CLONE_NEWPID) < 0 ? -errno : 0; }
 
 // mkdir -p; failures show when the directory is used (a read-only root has its mount points already).

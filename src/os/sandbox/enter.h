@@ -24,6 +24,10 @@ extern "C" {
 int myelin_aim(int init_pidfd);
 // In the child: everything from setns to seccomp, in this order. 0, or -errno and the step's name in `step` (64 bytes).
 int myelin_join(const struct myelin_join* options, char* step);
+// In a session with one thread: a copy of it, in the same sandbox, as a child of the session's own parent (the zygote, or the
+// keeper that took over from it), which reaps it; so it outlives the session. Like fork: 0 in the copy; -errno when it failed.
+// No pthread_atfork handler runs. `with_parent`: it dies with that parent (reduced mode).
+long myelin_branch(int with_parent);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@ class Engine:
 
     name = "python"
     interruptible = True
+    why_no_branches = ""  # a sentence, where sessions of this engine never branch once they worked
 
     def __init__(self):
         self.methods = {}  # method -> function(name, args, kwargs); `list` takes nothing
@@ -40,6 +41,13 @@ class Engine:
     def open(self, session):
         """Called once in the child, before the first call."""
         self.session = session
+
+    def branch_obstacle(self):
+        """Why a session of this engine can't branch now; None if it can."""
+        return None
+
+    def before_branch(self):
+        """Called before the process is copied: pauses the engine's own threads."""
 
     def before_result(self):
         """Called when a call has run, before its result is encoded; may raise KeyboardInterrupt that's still owed."""

@@ -10,6 +10,7 @@ from . import Engine
 
 class JaxleyEngine(Engine):
     name = "jaxley"
+    why_no_branches = "JAX starts threads at its first computation; keep the state's arrays instead"
 
     def __init__(self):
         super().__init__()
@@ -39,6 +40,16 @@ class JaxleyEngine(Engine):
 
     def hooks(self):
         return [(self.jax.Array, lambda value: self.numpy.asarray(value))]
+
+    def branch_obstacle(self):
+        from jax._src import xla_bridge
+
+        if xla_bridge._backends:
+            return (
+                "JAX has started its threads, and a copy of them would hang; keep the state's arrays instead: "
+                "a checkpoint of a Jaxley session is what `return` gives, put back by a script"
+            )
+        return None
 
     def open(self, session):
         super().open(session)

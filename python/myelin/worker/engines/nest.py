@@ -25,6 +25,7 @@ Positions of Create: {"grid": {"shape": [4, 3], "extent": [2, 2]}}, {"free": {"p
 Collocated synapses: `syn_spec` as an array of objects.
 """
 
+import ctypes
 import inspect
 import math
 import random
@@ -302,6 +303,8 @@ class Kernel:
                 took = clock() - started
                 done += size
                 self._speed = took / (size / tics_per_ms)
+                if interrupts.branches:
+                    interrupts.branch_now()
                 if done >= total:
                     break
                 if interrupts.requested and not interrupts.raised:
@@ -379,6 +382,13 @@ class NestEngine(Engine):
 
     def kernel_errors(self):
         return (self.nest.NESTError,)
+
+    def before_branch(self):
+        # OpenMP's threads end here and start again at the next simulation, on both sides
+        try:
+            ctypes.CDLL(None).omp_pause_resource_all(2)
+        except AttributeError:
+            pass  # an old libgomp: with more than one thread the branch is refused
 
     def hooks(self):
         nest = self.nest

@@ -7,6 +7,7 @@ KeyboardInterrupt is raised as soon as the script has control again.
 
 import os
 import signal
+import sys
 import time
 
 from . import Engine
@@ -97,6 +98,8 @@ class NeuronEngine(Engine):
         elif took < FAST_S:
             self._interval = min(MOST_MS, self._interval * 2)
         interrupts = session.interrupts
+        if interrupts.branches:
+            interrupts.branch_now()
         if interrupts.requested and not interrupts.raised:
             h.stoprun = 1
             self._later(h.t)
@@ -126,6 +129,25 @@ class NeuronEngine(Engine):
             interrupts.raised = True
             raise KeyboardInterrupt(text)
 
+        def trace(frame, event, argument):
+            if not self._pending or not interrupts.armed:
+                sys.settrace(None)
+                return None
+            if event == "line" and not interrupts.is_quiet(frame):
+                sys.settrace(None)
+                self._pending = False
+                interrupts.raised = True
+                raise KeyboardInterrupt(text)
+            return trace
+
+        # The next line of the script is not run; where a line goes on for long, the alarm ends it.
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code not in interrupts.quiet:
+                frame.f_trace = trace
+            frame = frame.f_back
+        sys.settrace(trace)
+        interrupts.quiet.add(trace.__code__)
         interrupts.quiet.add(alarm.__code__)
         signal.signal(signal.SIGALRM, alarm)
         signal.setitimer(signal.ITIMER_REAL, RETRY_S)

@@ -1,0 +1,117 @@
+#include "api/v1/describe.hpp"
+
+#include <algorithm>
+#include <ctime>
+
+#include "api/answer.hpp"
+#include "codec/json_check.hpp"
+
+namespace myelin::api::v1 {
+
+namespace json = boost::json;
+
+constexpr std::size_t small_body = 64 * 1024;  // what is read on the loop, where 20 MB of numbers take seconds and 400 MB
+
+std::string iso_time(std::chrono::system_clock::time_point at) {
+  auto seconds = std::chrono::floor<std::chrono::seconds>(at);
+  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at - seconds).count();
+  std::time_t time = std::chrono::system_clock::to_time_t(seconds);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[48];
+  auto length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>(ms));
+  return text;
+}
+
+http::Response json_reply(int status, const json::value& value) {
+  std::string body = json::serialize(value);
+  body += '\n';
+  return http::reply(status, "application/json", std::move(body));
+}
+
+json::object describe(const session::Status& s) {
+  json::object o{{"id", s.id}, {"name", s.name}, {"engine", s.engine}, {"user", s.owner_name.empty() ? s.owner : s.owner_name},
+                 {"state", session::name_of(s.state)}, {"queued", s.queued}, {"memory_bytes", s.memory_bytes},
+                 {"created_at", iso_time(s.created)}, {"last_used_at", iso_time(s.last_used)},
+                 {"parent", s.parent.empty() ? json::value(nullptr) : json::value(s.parent)}};
+  if (s.state == session::State::busy) {
+    o["call_s"] = s.call_s;
+    json::object progress;
+    if (s.progress) {
+      if (s.progress->done) progress["done"] = *s.progress->done;
+      if (s.progress->time_ms) progress["time_ms"] = *s.progress->time_ms;
+      if (s.progress->of_ms) progress["of_ms"] = *s.progress->of_ms;
+      progress["interruptible"] = s.progress->interruptible;
+      if (!s.progress->interruptible) progress["note"] = "not interruptible, kill only";
+    }
+    o["progress"] = std::move(progress);
+  }
+  if (s.cause)
+    o["cause"] = json::object{{"code", s.cause->code}, {"text", s.cause->text}, {"output", s.cause->tail}, {"at", iso_time(s.cause->at)}};
+  return o;
+}
+
+json::object describe(const session::CheckpointStatus& c) {
+  return {{"id", c.id}, {"name", c.name.empty() ? json::value(nullptr) : json::value(c.name)}, {"session", c.session},
+          {"created_at", iso_time(c.created)}, {"memory_bytes", c.memory_bytes}};
+}
+
+json::object problem_of(const Error& error) {
+  auto info = myelin::describe(error.code);
+  json::object o{{"type", "about:blank"}, {"title", std::string(http::reason_phrase(info.http_status))},
+                 {"status", info.http_status}, {"code", std::string(info.name)}, {"detail", error.message}};
+  if (error.code == Code::gone) {
+    o["output"] = error.detail;
+  } else if (!error.detail.empty()) {
+    json::error_code failed;
+    auto detail = json::parse(error.detail, failed);
+    if (!failed && detail.is_object())
+      for (const char* key : {"class", "text", "line", "stdout", "traceback", "kernel"})
+        if (auto* value = detail.get_object().if_contains(key)) o[key] = *value;
+  }
+  return o;
+}
+
+http::Response call_problem(const Error& error) {
+  auto info = myelin::describe(error.code);
+  http::Response response = json_reply(info.http_status, problem_of(error));
+  response.headers.set("Content-Type", "application/problem+json");
+  if (info.retryable) response.headers.set("Retry-After", error.code == Code::too_many ? "1" : "5");
+  return response;
+}
+
+Result<codec::Json> read_body(const http::Request& request, std::string_view known) {
+  if (!request.body.empty() && !is_json(request))
+    return Error{Code::bad_request, "send JSON, with Content-Type: application/json", ""};
+  if (request.body.size() > small_body) return Error{Code::too_large, "the body is too large for this route", ""};
+  auto body = codec::Json::parse(request.body.empty() ? std::string_view("{}") : std::string_view(request.body));
+  if (!body) return body;
+  for (auto& key : body->keys()) {
+    bool found = false;
+    for (std::string_view rest = known; !rest.empty() && !found;) {
+      auto comma = rest.find(',');
+      found = rest.substr(0, comma) == key;
+      rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+    }
+    if (!found)
+      return Error{Code::bad_request, "unknown member '" + key + "'" + (known.empty() ? "; this route takes none" : "; known: " + std::string(known)), ""};
+  }
+  return body;
+}
+
+Task<Found> find_session(Context& context, session::User user, std::string id) {
+  Found found;
+  found.session = context.sessions.find(user, id);
+  if (found.session) co_return found;
+  auto status = co_await context.sessions.status(user, id);
+  if (!status) {
+    found.otherwise = call_problem(status.error());
+  } else {
+    found.otherwise = call_problem(Error{Code::gone, status->cause ? status->cause->text : "the session has ended",
+                                         status->cause ? status->cause->tail : ""});
+  }
+  co_return found;
+}
+
+}  // namespace myelin::api::v1

@@ -1,0 +1,31 @@
+#pragma once
+// The shapes that several resources answer with.
+
+#include <boost/json.hpp>
+#include <chrono>
+#include <string>
+
+#include "api/v1/route.hpp"
+#include "codec/json_value.hpp"
+
+namespace myelin::api::v1 {
+
+[[nodiscard]] std::string iso_time(std::chrono::system_clock::time_point at);
+[[nodiscard]] http::Response json_reply(int status, const boost::json::value& value);
+[[nodiscard]] boost::json::object describe(const session::Status& status);
+[[nodiscard]] boost::json::object describe(const session::CheckpointStatus& checkpoint);
+/// A call's error with what the worker said of it: problem+json.
+[[nodiscard]] boost::json::object problem_of(const Error& error);
+[[nodiscard]] http::Response call_problem(const Error& error);
+
+/// The request's body as an object whose members are all among `known` (commas between them). An empty body is an empty object.
+[[nodiscard]] Result<codec::Json> read_body(const http::Request& request, std::string_view known);
+
+/// The user's session; else the answer: 410 with the cause of one that ended, or 404.
+struct Found {
+  std::optional<session::Session> session;
+  http::Response otherwise;
+};
+Task<Found> find_session(Context& context, session::User user, std::string id);
+
+}  // namespace myelin::api::v1

@@ -1,0 +1,47 @@
+#pragma once
+// The table of native routes: one row has the way in, and what openapi.json says of it. Rows of one resource are in that
+// resource's file.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/context.hpp"
+#include "http/message.hpp"
+#include "session/manager.hpp"
+
+namespace myelin::api::v1 {
+
+using async::Task;
+
+/// A request that met a row: who asks, and what stood at the row's {places}, decoded. The last place of a pattern that ends with
+/// `{path}` takes the rest of the path, slashes included.
+struct Asked {
+  session::User user;
+  http::Request request;
+  std::vector<std::string> places;
+};
+
+using Handler = Task<http::Response> (*)(Context& context, Asked asked);
+
+struct Route {
+  std::string_view method, pattern;
+  Handler handler;
+  std::string_view tag, summary;
+  std::string_view query = "";   // names with commas
+  std::string_view body = "";    // an example; text that is no JSON is a media type
+  std::string_view required = "";  // members of the body, with commas
+  int status = 200;
+  std::string_view answer = "";  // an example; text that is no JSON is a media type
+};
+
+std::vector<Route> server_routes();
+std::vector<Route> session_routes();
+std::vector<Route> branch_routes();
+std::vector<Route> file_routes();
+std::vector<Route> token_routes();
+
+/// All of them.
+[[nodiscard]] const std::vector<Route>& routes();
+
+}  // namespace myelin::api::v1

@@ -1,0 +1,114 @@
+// Sessions: make, list, end; exec and call, interrupt, output.
+
+#include "api/answer.hpp"
+#include "api/v1/describe.hpp"
+
+namespace myelin::api::v1 {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::string_view session_example =
+    R"({"id":"s_1","name":"mine","engine":"nest","user":"anna","state":"idle","queued":0,"memory_bytes":4194304,)"
+    R"("created_at":"2026-01-01T12:00:00.000Z","last_used_at":"2026-01-01T12:00:00.000Z","parent":null})";
+
+Task<http::Response> list(Context& context, Asked asked) {
+  json::array sessions;
+  for (auto& status : context.sessions.list(asked.user)) sessions.push_back(describe(status));
+  co_return json_reply(200, json::object{{"sessions", std::move(sessions)}});
+}
+
+Task<http::Response> create(Context& context, Asked asked) {
+  auto body = read_body(asked.request, "engine,name");
+  if (!body) co_return http::problem(body.error());
+  auto engine = body->get_string("engine");
+  if (!engine) co_return http::problem(400, "bad_request", "say which engine: {\"engine\": \"nest\"}");
+  std::string name = body->get_string("name").value_or("");
+  if (name.empty()) name = context.sessions.free_name(asked.user, *engine);
+  auto made = co_await context.sessions.create(asked.user, *engine, std::move(name));
+  if (!made) co_return call_problem(made.error());
+  auto response = json_reply(201, describe(made->status()));
+  response.headers.set("Location", "/v1/sessions/" + made->id());
+  co_return response;
+}
+
+Task<http::Response> show(Context& context, Asked asked) {
+  auto status = co_await context.sessions.status(asked.user, asked.places[0]);
+  if (!status) co_return call_problem(status.error());
+  co_return json_reply(200, describe(*status));
+}
+
+Task<http::Response> end(Context& context, Asked asked) {
+  auto found = co_await find_session(context, asked.user, asked.places[0]);
+  if (!found.session) co_return std::move(found.otherwise);
+  found.session->end("deleted", "the session was deleted by " + asked.user.name);
+  http::Response response;
+  response.status = 204;
+  co_return response;
+}
+
+Task<http::Response> run(Context& context, Asked asked, const char* method) {
+  if (!is_json(asked.request)) co_return http::problem(415, "unsupported_media_type", "send JSON, with Content-Type: application/json");
+  auto checked = co_await check_body(context, asked.request.body);
+  if (!checked) co_return http::problem(checked.error());
+  auto found = co_await find_session(context, asked.user, asked.places[0]);
+  if (!found.session) co_return std::move(found.otherwise);
+  Wanted wanted = negotiate(context, asked.request);
+  std::string meta = "{\"method\":\"" + std::string(method) + "\",\"envelope\":\"v1\",\"content_type\":\"application/json\",\"nonfinite\":\"";
+  meta += wanted.nonfinite();
+  meta += "\"}";
+  session::Call call{std::move(meta), std::move(asked.request.body), false};
+  auto answer = co_await found.session->call(std::move(call));
+  if (!answer) co_return call_problem(answer.error());
+  co_return respond(context, std::move(*answer), wanted, true);
+}
+
+Task<http::Response> exec(Context& context, Asked asked) {
+  if (!context.settings.exec) co_return http::problem(403, "forbidden", "running scripts is turned off on this server");
+  co_return co_await run(context, std::move(asked), "exec");
+}
+
+Task<http::Response> call(Context& context, Asked asked) { co_return co_await run(context, std::move(asked), "call"); }
+
+Task<http::Response> interrupt(Context& context, Asked asked) {
+  auto found = co_await find_session(context, asked.user, asked.places[0]);
+  if (!found.session) co_return std::move(found.otherwise);
+  auto done = found.session->interrupt(context.settings.interrupt_grace);
+  if (!done) co_return call_problem(done.error());
+  co_return json_reply(202, json::object{{"interrupting", true}});
+}
+
+Task<http::Response> output(Context& context, Asked asked) {
+  auto found = co_await find_session(context, asked.user, asked.places[0]);
+  if (!found.session) co_return std::move(found.otherwise);
+  co_return http::reply(200, "text/plain; charset=utf-8", found.session->output_tail(1 << 20));
+}
+
+}  // namespace
+
+std::vector<Route> session_routes() {
+  return {
+      {.method = "GET", .pattern = "/v1/sessions", .handler = list, .tag = "sessions", .summary = "Your sessions",
+       .answer = R"({"sessions":[{"id":"s_1","name":"mine","engine":"nest","state":"idle"}]})"},
+      {.method = "POST", .pattern = "/v1/sessions", .handler = create, .tag = "sessions", .summary = "A new session of an engine",
+       .body = R"({"engine":"nest","name":"mine"})", .required = "engine", .status = 201, .answer = session_example},
+      {.method = "GET", .pattern = "/v1/sessions/{id}", .handler = show, .tag = "sessions",
+       .summary = "A session; also one that ended, with its cause, for 7 days", .answer = session_example},
+      {.method = "DELETE", .pattern = "/v1/sessions/{id}", .handler = end, .tag = "sessions", .summary = "End a session", .status = 204},
+      {.method = "POST", .pattern = "/v1/sessions/{id}/exec", .handler = exec, .tag = "sessions",
+       .summary = "Run Python in the session; globals persist unless fresh. Accept: application/cbor gives typed arrays. "
+                  "Prefer: respond-async makes it a job",
+       .body = R"({"source":"v = [x * 0.5 for x in range(3)]","return":["v"],"fresh":false,"keep":false,"title":"three numbers"})",
+       .required = "source", .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},
+      {.method = "POST", .pattern = "/v1/sessions/{id}/call", .handler = call, .tag = "sessions",
+       .summary = "Call a function of the engine, or one that the session defined",
+       .body = R"({"function":"Create","args":["iaf_psc_alpha",10],"kwargs":{},"keep":false,"title":"ten neurons"})", .required = "function",
+       .answer = R"({"data":[1,2,3],"stdout":""})"},
+      {.method = "POST", .pattern = "/v1/sessions/{id}/interrupt", .handler = interrupt, .tag = "sessions",
+       .summary = "Interrupt the running call; 409 if none runs", .status = 202, .answer = R"({"interrupting":true})"},
+      {.method = "GET", .pattern = "/v1/sessions/{id}/output", .handler = output, .tag = "sessions",
+       .summary = "The newest 1 MiB of stdout and stderr", .answer = "text/plain"},
+  };
+}
+
+}  // namespace myelin::api::v1

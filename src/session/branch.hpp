@@ -1,0 +1,26 @@
+#pragma once
+// How a process is asked for a copy of itself, and how the copy is put in its limits (worker protocol, section 6). Not for other
+// rooms.
+
+#include "session/impl.hpp"
+
+namespace myelin::session {
+
+/// Takes a `branched` frame. False: the worker broke the protocol.
+bool answer_branch(Process& process, BranchRequest& request, const worker::Frame& frame);
+/// Reads the channel of a process that runs no call until the request is answered. Errors: the channel's.
+async::Task<Result<void>> await_branch(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request);
+/// Asks a process that runs no call. The request has its result then; errors: the channel's.
+async::Task<Result<void>> ask_quiet(std::shared_ptr<Process> process, std::shared_ptr<BranchRequest> request);
+
+/// The two ends that stay here of a branch that is asked for.
+struct Ends {
+  os::UniqueFd channel, output;
+};
+/// Fills the request's ends; ours.
+Result<Ends> make_ends(BranchRequest& request);
+/// From the copy's hello to its `go`. `name`: of its group.
+async::Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
+                                                    Ends ends, std::string name, Limits limits, std::string go);
+
+}  // namespace myelin::session

@@ -1,0 +1,356 @@
+"""Branches, checkpoints, rewind: exact copies of running sessions, and what they must not share."""
+
+import threading
+import time
+
+import pytest
+
+from conftest import Session, wait_until
+
+NETWORK = """
+nest.ResetKernel()
+nest.set(rng_seed=5, local_num_threads=%d)
+n = nest.Create('iaf_psc_alpha', 200, {'I_e': 370.0})
+p = nest.Create('poisson_generator', params={'rate': 8000.0})
+sr = nest.Create('spike_recorder')
+m = nest.Create('voltmeter')
+nest.Connect(n, n, {'rule': 'fixed_indegree', 'indegree': 50}, {'synapse_model': 'stdp_synapse', 'weight': 10.0, 'delay': 1.5})
+nest.Connect(p, n, syn_spec={'weight': 5.0, 'delay': 1.5})
+nest.Connect(n, sr)
+nest.Connect(m, n[:5])
+nest.Simulate(100.0)
+"""
+GO_ON = """
+nest.Simulate(60.0)
+import hashlib
+e, v = sr.get('events'), m.get('events')
+h = hashlib.sha256()
+for a in (e['senders'], e['times'], v['V_m'], v['times']):
+    h.update(a.tobytes())
+d = [int(sr.n_events), h.hexdigest()]
+"""
+
+
+def branch(session, count=1, **options):
+    answer = session.client.post(session.path + "/branch", dict(options, count=count))
+    assert answer.status == 201, answer
+    return [attach(session.client, one["id"]) for one in answer.json()["sessions"]]
+
+
+def attach(client, identity):
+    session = Session.__new__(Session)
+    session.client, session.id, session.path = client, identity, "/v1/sessions/" + identity
+    return session
+
+
+def end(*sessions):
+    for session in sessions:
+        session.client.request("DELETE", session.path)
+
+
+def checkpoint(session, name=None):
+    return session.client.post(session.path + "/checkpoints", {"name": name} if name else {})
+
+
+@pytest.fixture
+def client(server):
+    return server.client()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nest_branches_go_on_to_the_bit(client, threads):
+    plain, parent = Session(client, "nest"), Session(client, "nest")
+    plain.value(NETWORK % threads, None)
+    wanted = plain.value(GO_ON, "d")
+    parent.value(NETWORK % threads, None)
+    first = branch(parent, 3)
+    nested = branch(first[0], 2)
+    for session in [*first, *nested, parent]:
+        assert session.value(GO_ON, "d") == wanted
+    again = branch(first[1])  # after it has run on
+    assert again[0].value(GO_ON, "d") == parent.value(GO_ON, "d") == plain.value(GO_ON, "d")
+    assert again[0].status().json()["parent"] == first[1].id
+    end(plain, parent, *first, *nested, *again)
+
+
+CELL = """
+from neuron import h
+h.load_file('stdrun.hoc')
+s = h.Section(name='soma')
+s.L = s.diam = 20
+s.insert('hh')
+c = h.IClamp(s(0.5))
+c.delay, c.dur, c.amp = 1, 1e9, 0.3
+v = h.Vector().record(s(0.5)._ref_v)
+h.CVode().active(%d)
+h.finitialize(-65)
+h.continuerun(20)
+"""
+
+
+@pytest.mark.parametrize("variable_step", [0, 1])
+def test_neuron_branches_go_on_to_the_bit(client, variable_step):
+    plain, parent = Session(client, "neuron"), Session(client, "neuron")
+    for session in (plain, parent):
+        # the first variable-step run of a process takes a step more than every later one
+        session.value(CELL % variable_step, None)
+        session.value(CELL % variable_step, None)
+    more = "h.continuerun(60)\nd = list(v)"
+    wanted = plain.value(more, "d")
+    one, two = branch(parent, 2)
+    assert one.value(more, "d") == wanted
+    assert two.value(more, "d") == wanted
+    assert parent.value(more, "d") == wanted
+    assert len(wanted) > 100
+    end(plain, parent, one, two)
+
+
+def test_python_branches_have_the_same_random_numbers(client):
+    parent = Session(client, "python")
+    parent.value("import random\nimport numpy as np\nrandom.seed(4)\nnp.random.seed(4)\ng = np.random.default_rng(4)\na = [1]", None)
+    one, two = branch(parent, 2)
+    draw = "d = [random.random(), float(np.random.rand()), float(g.random())]"
+    wanted = parent.value(draw, "d")
+    assert one.value(draw, "d") == wanted
+    one.value("a.append(2)", None)
+    assert two.value(draw, "d") == wanted
+    assert [s.value("b = a", "b") for s in (parent, one, two)] == [[1], [1, 2], [1]]
+    secret = "import secrets, uuid\nd = [secrets.token_hex(8), str(uuid.uuid4())]"
+    values = [tuple(s.value(secret, "d")) for s in (parent, one, two)]
+    assert len(set(values)) == 3
+    end(parent, one, two)
+
+
+def test_fifty_branches_in_a_row(client):
+    parent = Session(client, "nest")
+    parent.value(NETWORK % 2, None)
+    wanted = None
+    for number in range(50):
+        (one,) = branch(parent)
+        if number % 10 == 0:
+            got = one.value(GO_ON, "d")
+            wanted = wanted or got
+            assert got == wanted
+        end(one)
+    assert parent.value(GO_ON, "d") == wanted
+    end(parent)
+
+
+def test_a_branch_while_nest_simulates(client):
+    """Taken at the next slice: there the call ends as if interrupted, in the session it goes on."""
+    plain, parent = Session(client, "nest"), Session(client, "nest")
+    for session in (plain, parent):
+        session.value(NETWORK % 2, None)
+    long = "before = 1\nnest.Simulate(4000.0)\nafter = 1\n" + GO_ON
+    result = {}
+    thread = threading.Thread(target=lambda: result.update(d=parent.value(long, "d")))
+    thread.start()
+    wait_until(lambda: parent.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    (one,) = branch(parent)
+    assert parent.status().json()["state"] == "busy"
+    # it stands somewhere within the simulation, its globals are kept, and it simulates on
+    names, at = one.value("t = nest.biological_time\nk = ['before' in globals(), 'after' in globals()]", ["t", "k"]).values()
+    assert 100.0 < at < 4100.0 and names == [True, False]
+    thread.join()
+    assert result["d"] == plain.value(long, "d")
+    one.value("nest.Simulate(4100.0 - nest.biological_time)", None)
+    assert one.value(GO_ON, "d") == result["d"]
+    end(plain, parent, one)
+
+
+@pytest.mark.parametrize("engine, code", [
+    ("python", "done = 0\nimport time\nend = time.time() + 4\nwhile time.time() < end: done += 1\nlast = 'reached'"),
+    ("neuron", CELL % 0 + "h.continuerun(200000)\nlast = 'reached'"),
+])
+def test_a_branch_while_others_run(client, engine, code):
+    parent = Session(client, engine)
+    thread = threading.Thread(target=lambda: parent.exec(code))
+    thread.start()
+    wait_until(lambda: parent.status().json()["state"] == "busy", "a busy session")
+    time.sleep(0.5)
+    (one,) = branch(parent)
+    assert one.value("k = 'last' in globals()", "k") is False
+    if engine == "neuron":
+        assert 20 <= one.value("t = h.t", "t") < 200000
+        parent.interrupt()
+    thread.join()
+    end(parent, one)
+
+
+def test_a_branch_outlives_its_session(client):
+    parent = Session(client, "nest")
+    parent.value(NETWORK % 1, None)
+    (one,) = branch(parent)
+    (two,) = branch(one)
+    wanted = two.value(GO_ON, "d")
+    parent.exec("import os\nos._exit(3)")
+    wait_until(lambda: parent.status().json()["state"] == "ended", "the end")
+    assert "code 3" in parent.status().json()["cause"]["text"]
+    assert one.value(GO_ON, "d") == wanted
+    (three,) = branch(one)
+    one.exec("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    wait_until(lambda: one.status().json()["state"] == "ended", "the end")
+    assert "SIGSEGV" in one.status().json()["cause"]["text"]
+    assert three.value("nest.Simulate(1.0)\nt = nest.biological_time", "t") == 161.0
+    end(two, three)
+
+
+def test_a_branch_has_its_own_limits(make_server):
+    server = make_server(limits={"memory_per_session": "400MiB"})
+    client = server.client()
+    parent = Session(client, "python")
+    parent.value("import numpy as np\na = np.ones(1000)", None)
+    (one,) = branch(parent)
+    answer = one.exec("b = bytearray(600 << 20)\nb[::4096] = b'x' * len(b[::4096])")
+    assert answer.status in (400, 410), answer
+    if answer.status == 410:
+        assert "memory" in answer.json()["detail"]
+    assert parent.value("b = float(a.sum())", "b") == 1000.0
+
+
+def test_files_of_a_branch_are_its_own(client):
+    parent = Session(client, "python")
+    parent.value("import os\nos.makedirs('sub', exist_ok=True)\nopen('data', 'w').write('one')\nopen('sub/x', 'w').write('x')\n"
+                 "r = open('data'); r.read(1)\nw = open('log', 'w'); w.write('first '); w.flush()\nopen('work/shared', 'w').write('s')\n"
+                 "k = open('work/out', 'w'); k.write('a'); k.flush()", None)
+    (one,) = branch(parent)
+    text = "w.write('%s'); w.flush(); k.write('%s'); k.flush()\nd = [open('data').read(), r.read(), open('log').read(), open('sub/x').read(), open('work/shared').read()]"
+    assert one.value(text % ("branch", "b"), "d") == ["one", "ne", "first branch", "x", "s"]
+    assert parent.value(text % ("parent", "p"), "d") == ["one", "ne", "first parent", "x", "s"]
+    one.value("open('data', 'w').write('two')", None)
+    assert parent.value("d = open('data').read()", "d") == "one"
+    assert parent.value("d = open('work/out').read()", "d") == "ap"  # the branch's copy is in its directory
+    assert one.value("d = open('out').read()", "d") == "ab"
+    assert one.value("d = os.getcwd() != '/session/home' and os.environ['HOME'] == os.getcwd()", "d") is True
+    end(parent, one)
+
+
+@pytest.mark.parametrize("code, named", [
+    ("import subprocess\nx = subprocess.Popen(['sleep', '100'])", "sleep"),
+    ("import socket\nx = socket.socket()", "socket"),
+    ("import os\nx = os.pipe()", "pipe"),
+    ("import threading, time\nx = threading.Thread(target=time.sleep, args=(100,), daemon=True); x.start()", "thread"),
+    ("import mmap\nf = open('m', 'w+b'); f.truncate(4096)\nx = mmap.mmap(f.fileno(), 4096)", "shared memory"),
+])
+def test_what_can_not_be_shared_is_named(client, code, named):
+    session = Session(client, "python")
+    session.value(code, None)
+    answer = client.post(session.path + "/branch", {})
+    assert answer.status == 409 and answer.json()["code"] == "conflict" and named in answer.json()["detail"], answer
+    assert session.value("y = 1", "y") == 1  # the session goes on
+    end(session)
+
+
+def test_jaxley_says_why_not_and_how_else(client):
+    session = Session(client, "jaxley")
+    session.value("import jax.numpy as jnp\na = jnp.arange(3.0)\nb = float(a.sum())", "b")
+    answer = client.post(session.path + "/branch", {})
+    assert answer.status == 409 and "JAX" in answer.json()["detail"], answer
+    assert session.value("c = a", "c") == [0.0, 1.0, 2.0]
+    engines = {e["name"]: e for e in client.get("/v1/engines").json()["engines"]}
+    assert engines["jaxley"]["branches"] is False and "JAX" in engines["jaxley"]["why_not"]
+    assert engines["nest"]["branches"] is True and engines["nest"]["why_not"] is None
+    end(session)
+
+
+@pytest.mark.parametrize("body, status", [
+    ({"count": 0}, 400), ({"count": 65}, 400), ({"count": "2"}, 400), ({"names": ["a", "b"], "count": 3}, 400), ({"names": 3}, 400),
+    ({"number": 1}, 400),
+])
+def test_wrong_branch_requests(client, body, status):
+    session = Session(client, "python")
+    assert client.post(session.path + "/branch", body).status == status
+    end(session)
+
+
+def test_names_of_branches(client):
+    session = Session(client, "python", "tree")
+    one, two = branch(session, 2, names=["left", "right"])
+    assert [s.status().json()["name"] for s in (one, two)] == ["left", "right"]
+    assert client.post(session.path + "/branch", {"names": ["left"]}).status == 409
+    assert branch(session)[0].status().json()["name"] == "tree.1"
+    for status in client.get("/v1/sessions").json()["sessions"]:
+        if status["parent"] == session.id:
+            client.request("DELETE", "/v1/sessions/" + status["id"])
+    end(session)
+
+
+def test_others_can_not_branch_my_session(server, client):
+    token = client.post("/v1/tokens", {"name": "mallory"}).json()["token"]
+    session = Session(client, "python")
+    assert client.with_token(token).post(session.path + "/branch", {}).status == 404
+    end(session)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def test_rewind_keeps_id_and_address(client):
+    session = Session(client, "nest", "again")
+    session.value(NETWORK % 2, None)
+    answer = checkpoint(session, "settled")
+    assert answer.status == 201, answer
+    c = answer.json()
+    assert c["name"] == "settled" and c["session"] == session.id and c["memory_bytes"] > 0 and c["evicted"] == []
+    wanted = session.value(GO_ON, "d")
+    for _ in range(3):
+        session.value("nest.Simulate(30.0)\nx = 1", None)
+        answer = client.post(session.path + "/rewind", {"checkpoint": c["id"]})
+        assert answer.status == 200 and answer.json()["id"] == session.id and answer.json()["name"] == "again", answer
+        assert session.value("k = 'x' in globals()", "k") is False
+        assert session.value(GO_ON, "d") == wanted
+    assert [one["id"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]] == [c["id"]]
+    assert client.request("DELETE", session.path + "/checkpoints/" + c["id"]).status == 204
+    assert client.post(session.path + "/rewind", {"checkpoint": c["id"]}).status == 404
+    assert session.value("t = nest.biological_time", "t") == 160.0
+    end(session)
+
+
+def test_a_checkpoint_while_it_simulates_and_rewind_waits_its_turn(client):
+    session = Session(client, "nest")
+    session.value(NETWORK % 1, None)
+    thread = threading.Thread(target=lambda: session.exec("nest.Simulate(3000.0)\nend = 1"))
+    thread.start()
+    wait_until(lambda: session.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    answer = checkpoint(session)
+    assert answer.status == 201, answer
+    thread.join()
+    assert client.post(session.path + "/rewind", {"checkpoint": answer.json()["id"]}).status == 200
+    k, t = session.value("t = nest.biological_time\nk = 'end' in globals()", ["t", "k"]).values()
+    assert 200.0 < t < 3100.0 and k is False
+    end(session)
+
+
+def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
+    server = make_server(limits={"checkpoints": "150MiB"})
+    client = server.client()
+    session = Session(client, "python")
+    fill = "import numpy as np\na = np.random.bytes(60 << 20)"
+    ids = []
+    for name in ("kept", None, None):
+        session.value(fill, None)
+        answer = checkpoint(session, name)
+        assert answer.status == 201, answer
+        ids.append(answer.json()["id"])
+        evicted = [one["id"] for one in answer.json()["evicted"]]
+    session.value(fill, None)
+    answer = checkpoint(session)
+    evicted = evicted + [one["id"] for one in answer.json()["evicted"]]
+    assert ids[1] in evicted and ids[0] not in evicted, (ids, evicted)
+    # when only named ones are left the new one is refused, and nothing is lost
+    for name in ("b", "c"):
+        session.value(fill, None)
+        answer = checkpoint(session, name)
+    assert answer.status == 507 and "MiB" in answer.json()["detail"], answer
+    left = [one["name"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]]
+    assert "kept" in left and "c" not in left, left
+    assert session.value("k = len(a)", "k") == 60 << 20
+
+
+def test_checkpoints_end_with_their_session(client, server):
+    session = Session(client, "python")
+    for _ in range(3):
+        assert checkpoint(session).status == 201
+    before = len(server.processes())
+    end(session)
+    wait_until(lambda: len(server.processes()) <= before - 4, "the end of all four processes")
