@@ -66,6 +66,15 @@ test('a million spikes are drawn by their pixels', () => {
   expect(mask.reduce((sum, bits) => sum + bits, 0)).toBeGreaterThan(50_000);
 });
 
+test('where points would run together, fuller pixels are stronger', () => {
+  const counts = new Uint16Array(2), pixels = new Uint32Array(2);
+  const mask = mark([{ times: Float64Array.of(0, 0, 0, 1), senders: Float64Array.of(0, 0, 0, 0) }], { x0: 0, x1: 2, y0: 0, y1: 1 }, 2, 1, 1, 1, counts);
+  expect([...counts]).toEqual([3, 1]);
+  paint(mask, pixels, [packed('#0000ff')], undefined, counts);
+  expect(pixels[0]! >>> 24).toBeGreaterThan(pixels[1]! >>> 24);
+  expect(pixels[0]! & 0xffffff).toBe(0xff0000);
+});
+
 test('a rate is per second and neuron', () => {
   const { x, y } = rate(Float64Array.of(1, 2, 3, 15), 0, 20, 2, 3);
   expect(x).toEqual([5, 15]);

@@ -6,8 +6,9 @@ export interface Window { x0: number; x1: number; y0: number; y1: number }
 
 const most = 3_000_000; // more than this in one layer is thinned evenly
 
-/** Marks each spike of each layer as bit `layer` of its pixel; a spike covers `wide` × `tall` pixels, centred. */
-export function mark(layers: readonly Layer[], window: Window, width: number, height: number, wide = 1, tall = 1): Uint8Array {
+/** Marks each spike of each layer as bit `layer` of its pixel; a spike covers `wide` × `tall` pixels, centred. With `counts` (one
+ *  number a pixel), spikes are one pixel each, and counted. */
+export function mark(layers: readonly Layer[], window: Window, width: number, height: number, wide = 1, tall = 1, counts?: Uint16Array): Uint8Array {
   const mask = new Uint8Array(width * height);
   const sx = width / (window.x1 - window.x0), sy = height / (window.y1 - window.y0);
   const left = (wide - 1) >> 1, up = (tall - 1) >> 1;
@@ -17,6 +18,7 @@ export function mark(layers: readonly Layer[], window: Window, width: number, he
     for (let i = 0; i < times.length; i += step) {
       const x = Math.floor((times[i]! - window.x0) * sx), y = height - 1 - Math.floor((senders[i]! - window.y0) * sy);
       if (x < 0 || x >= width || y < 0 || y >= height) continue;
+      if (counts) { const at = y * width + x; mask[at]! |= bit; if (counts[at]! < 65535) counts[at]! += 1; continue; }
       if (wide === 1 && tall === 1) { mask[y * width + x]! |= bit; continue; }
       const x1 = Math.min(width - 1, x - left + wide - 1), y1 = Math.min(height - 1, y - up + tall - 1);
       for (let yy = Math.max(0, y - up); yy <= y1; ++yy)
@@ -26,13 +28,21 @@ export function mark(layers: readonly Layer[], window: Window, width: number, he
   return mask;
 }
 
-/** Colours (0xAABBGGRR) by mask: one layer on top of the others, or for a comparison `both` where two meet. */
-export function paint(mask: Uint8Array, pixels: Uint32Array, colours: readonly number[], both?: number): void {
+/** Colours (0xAABBGGRR) by mask: one layer on top of the others, or for a comparison `both` where two meet. With `counts`, the
+ *  fuller pixels are the stronger. */
+export function paint(mask: Uint8Array, pixels: Uint32Array, colours: readonly number[], both?: number, counts?: Uint16Array): void {
+  let full = 1;
+  if (counts) {
+    let sum = 0, used = 0;
+    for (const count of counts) if (count) { sum += count; used += 1; }
+    full = used ? (2.5 * sum) / used : 1;
+  }
   for (let i = 0; i < mask.length; ++i) {
     const bits = mask[i]!;
     if (bits === 0) pixels[i] = 0;
     else if (both !== undefined && bits === 3) pixels[i] = both;
     else pixels[i] = colours[(31 - Math.clz32(bits)) % colours.length]!;
+    if (counts && bits) pixels[i] = ((pixels[i]! & 0xffffff) | (Math.min(255, 50 + Math.round((205 * counts[i]!) / full)) << 24)) >>> 0;
   }
 }
 

@@ -7,7 +7,7 @@ import { colour } from '../app/theme.svelte';
 export interface Range { min: number; max: number }
 export type OnRange = (range: Range | null) => void;
 
-export const axisWidth = 52;
+export const axisWidth = 58;
 
 export function axes(xLabel: string | null, yLabel: string): uPlot.Axis[] {
   const line = colour('line'), muted = colour('muted'), font = '11.5px system-ui, "DejaVu Sans", sans-serif';
