@@ -107,7 +107,7 @@ const jobs = {
 
     // What was set before is still there; the draft survives a reload.
     await script(page, 'w = x + z\n');
-    await page.getByLabel('Return').fill('w');
+    await page.getByRole('textbox', { name: 'Return' }).fill('w');
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Run Ctrl' }).click();
     await page.locator('.values').waitFor();
@@ -179,6 +179,42 @@ const jobs = {
       over[view] = await overflow(page);
     }
     return { ...seen, over };
+  },
+
+  // A cell, kept at a checkpoint, branched by its key, both gone on with; then the parent taken back.
+  async cell() {
+    const { page, seen } = await open();
+    await signIn(page);
+    await page.locator('.example').nth(1).click();
+    await took(page);
+    await page.getByLabel('Name of the checkpoint').fill('after 100 ms');
+    await page.getByRole('button', { name: 'Keep this state' }).click();
+    await page.locator('li', { hasText: 'after 100 ms' }).waitFor();
+    await page.locator('h1').first().click();
+    await page.keyboard.press('b');
+    await page.waitForURL(/compare/);
+    await page.locator('.cm-content').nth(1).waitFor();
+    const scripts = await page.locator('.cm-content').allTextContents();
+    await page.getByRole('button', { name: /Run both/ }).click();
+    await took(page, 0);
+    await took(page, 1);
+    const row = page.locator('tr', { has: page.locator('td code', { hasText: /^v$/ }) });
+    await row.waitFor();
+    await page.waitForTimeout(500);
+    await picture(page, 'compare-cell');
+    const difference = await row.textContent();
+    const parent = page.url().split('/').at(-2);
+    await page.goto(`${base}/app/#/session/${parent}`);
+    await page.getByRole('button', { name: 'Rewind' }).click();
+    await page.getByText(/^Back at after 100 ms/).waitFor();
+    await script(page, 'last = h.t\n');
+    await page.getByRole('textbox', { name: 'Return' }).fill('last');
+    await page.getByRole('button', { name: 'Run Ctrl' }).click();
+    await page.locator('.values').waitFor();
+    const rewound = await page.locator('.values').textContent();
+    await page.goto(`${base}/app/#/`);
+    await page.locator('.twig').first().waitFor();
+    return { ...seen, scripts, difference, rewound, branches: await page.locator('.twig').count() };
   },
 
   // A network while it runs; a branch; both compared.

@@ -73,11 +73,30 @@ def test_a_phone_shows_everything_in_its_width(server):
     assert visit("phone", server)["over"] == {"start": 0, "session": 0, "runs": 0, "engines": 0}
 
 
-def test_a_branch_is_made_and_compared(server):
-    session = server.client().post("/v1/sessions", {"engine": "nest", "name": "asked for its routes"}).json()["id"]
-    if not has(server, "/v1/sessions/%s/checkpoints" % session):
+def lacks(server, route):
+    client = server.client()
+    session = client.post("/v1/sessions", {"engine": "python", "name": "asked for " + route}).json()["id"]
+    try:
+        return client.get("/v1/sessions/%s/%s" % (session, route)).status == 404
+    finally:
+        client.request("DELETE", "/v1/sessions/" + session)
+
+
+def test_a_cell_is_branched_compared_and_rewound(make_server):
+    server = make_server()
+    if lacks(server, "checkpoints"):
         pytest.skip("this server has no branches")
-    server.client().request("DELETE", "/v1/sessions/" + session)
+    seen = visit("cell", server)
+    assert "clamp.amp = 0.3" not in seen["scripts"][0] and "clamp.amp = 0.3" in seen["scripts"][1]
+    # Until the second current the two are the same; with twice the current they are not.
+    assert 110 <= float(re.search(r"t = ([\d.]+)", seen["difference"]).group(1)) < 111, seen["difference"]
+    assert seen["rewound"].startswith("last100") and seen["branches"] == 1
+
+
+def test_a_network_moves_and_its_branch_is_compared(make_server):
+    server = make_server()
+    if lacks(server, "stream"):
+        pytest.skip("this server has no streams")
     seen = visit("branch", server)
     assert seen["counts"] > 2  # the raster grew while it ran
     assert seen["ink"][0] > 3000 and seen["plots"][:2] == ["Spikes · all", "Rate"]

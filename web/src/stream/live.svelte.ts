@@ -187,6 +187,15 @@ export class LiveSession {
     }
   }
 
+  /** The session is in an earlier state again: what later scripts gave is no longer its own. */
+  wentBack(info: Session): void {
+    this.info = info;
+    this.values = null;
+    this.took_s = null;
+    this.keptRun = null;
+    this.clearOutput();
+  }
+
   async interrupt(): Promise<void> {
     this.interrupting = true;
     try {
