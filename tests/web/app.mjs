@@ -202,7 +202,7 @@ const jobs = {
     await row.waitFor();
     await page.waitForTimeout(500);
     await picture(page, 'compare-cell');
-    const difference = await row.textContent();
+    const difference = await row.locator('td').allTextContents();
     const parent = page.url().split('/').at(-2);
     await page.goto(`${base}/app/#/session/${parent}`);
     await page.getByRole('button', { name: 'Rewind' }).click();
