@@ -55,6 +55,7 @@ export class FakeServer {
     for (const socket of this.sockets) socket.send(JSON.stringify(whole));
     return whole.seq;
   }
+  renumber(): void { this.kept.length = 0; this.seq = 0; for (const socket of this.sockets) socket.terminate(); }
   drop(): void { for (const socket of this.sockets) socket.terminate(); }
 
   async stop(): Promise<void> {

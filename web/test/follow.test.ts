@@ -8,11 +8,12 @@ let server: FakeServer;
 let follower: Follower | undefined;
 let events: StreamEvent[] = [];
 let states: FollowState[] = [];
+let renumbered = 0;
 
 function follow(probe: () => Promise<'unavailable' | 'ended' | 'retry'> = () => Promise.resolve('retry')): void {
   follower = new Follower({
     url: (after) => `${server.base.replace('http', 'ws')}/v1/sessions/s_1/stream?after=${after}`, token: 'T', probe, firstDelayMs: 5, longestDelayMs: 20,
-    onEvent: (event) => events.push(event), onState: (state) => states.push(state),
+    onEvent: (event) => events.push(event), onState: (state) => states.push(state), onRenumbered: () => { renumbered += 1; },
     open: (url, protocols) => {
       const socket = new WebSocket(url, protocols);
       socket.on('error', () => { /* the close that follows is what counts */ });
@@ -29,7 +30,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 const texts = (): string[] => events.flatMap((event) => (event.topic === 'stdout' ? [event.text] : []));
 
-beforeEach(async () => { server = new FakeServer(); await server.start(); events = []; states = []; });
+beforeEach(async () => { server = new FakeServer(); await server.start(); events = []; states = []; renumbered = 0; });
 afterEach(async () => { follower?.close(); await server.stop(); });
 
 test('the token goes with the protocols, events come in order', async () => {
@@ -94,13 +95,16 @@ test('an ended session is not followed any more', async () => {
   expect(events.at(-1)).toMatchObject({ state: 'ended', cause: { code: 'memory' } });
 });
 
-test('restart asks for everything that is kept', async () => {
+test('a server that counts anew is read from its beginning', async () => {
   follow();
-  server.push({ topic: 'stdout', text: 'x' });
-  await until(() => texts().length === 1);
-  follower!.restart();
-  await until(() => texts().length === 2);
-  expect(texts()).toEqual(['x', 'x']);
+  for (const text of ['1', '2', '3']) server.push({ topic: 'stdout', text });
+  await until(() => texts().length === 3);
+  server.renumber();
+  server.push({ topic: 'stdout', text: 'new' });
+  server.drop();
+  await until(() => texts().includes('new'));
+  expect(renumbered).toBe(1);
+  expect(texts()).toEqual(['1', '2', '3', 'new']);
 });
 
 test('after a gap the count goes on behind it', async () => {

@@ -22,6 +22,8 @@ export interface FollowOptions {
   probe: () => Promise<'unavailable' | 'ended' | 'retry'>;
   onEvent: (event: StreamEvent) => void;
   onState: (state: FollowState) => void;
+  /** The server counts anew: what it has comes again from its beginning. */
+  onRenumbered?: () => void;
   open?: (url: string, protocols: string[]) => Socket;
   firstDelayMs?: number;
   longestDelayMs?: number;
@@ -38,13 +40,6 @@ export class Follower {
   private isFirst = true;
 
   constructor(private readonly options: FollowOptions) { this.connect(); }
-
-  /** Everything that is kept is sent again; for a reader that has thrown away what it had. */
-  restart(): void {
-    this.last = 0;
-    this.drop();
-    this.connect();
-  }
 
   /** Does not wait for the next try, e.g. because the network is back. */
   hurry(): void {
@@ -124,6 +119,13 @@ export class Follower {
     // The first event tells the present state; its number may be ahead of what is sent again after it.
     const greeting = this.isFirst && event.topic === 'state';
     this.isFirst = false;
+    if (greeting && typeof event.seq === 'number' && event.seq < this.last) {
+      this.options.onRenumbered?.();
+      this.last = 0;
+      this.drop();
+      this.connect();
+      return;
+    }
     if (!greeting && typeof event.seq === 'number') {
       if (event.seq <= this.last && data.has(event.topic)) return;
       this.last = Math.max(this.last, event.topic === 'gap' ? event.to : event.seq);

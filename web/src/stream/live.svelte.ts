@@ -46,6 +46,7 @@ export class LiveSession {
       probe: () => this.probe(),
       onEvent: (event) => this.take(event),
       onState: (state) => this.enter(state),
+      onRenumbered: () => { this.recordings.clear(); this.clearOutput(); this.draw(); },
     });
   }
 
@@ -118,7 +119,6 @@ export class LiveSession {
     if (state === 'reset' || state === 'rewound') {
       this.recordings.clear();
       this.draw();
-      if (state === 'rewound') this.follower.restart();
       return;
     }
     if (state === 'busy' || state === 'idle' || state === 'ended') {
