@@ -1,18 +1,21 @@
 # Thin calls into cmake, pip and npm. On a fresh Debian 12 only `make` itself is needed; each target installs what it lacks.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test test-asan test-tsan bench format clean deps deps-test deps-bench venv venv-test venv-bench web-test
+.PHONY: help run build web test test-asan test-tsan bench format clean deps deps-test deps-bench venv venv-test venv-bench web-test
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p; s/^\([a-z-]*\):  *## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 22
 
-run: build venv  ## install what is missing, build, serve on 127.0.0.1:52425 with the data in ./.myelin
+run: build venv web  ## install what is missing, build, serve on 127.0.0.1:52425 with the data in ./.myelin
 	@exec build/myelin serve --data ./.myelin --show-link $(ARGS)
 
 build: deps      ## build/myelin
 	@scripts/step build scripts/build release
 
-test: deps-test build venv-test web-test  ## all tests: C++, Python, against the running server
+web: deps        ## the page at /app/, built into web/dist
+	@scripts/step 'page' scripts/web
+
+test: deps-test build web venv-test web-test  ## all tests: C++, Python, against the running server
 	@scripts/test
 
 test-asan: deps  ## C++ unit tests with the address and undefined behaviour sanitizers
@@ -31,7 +34,7 @@ format:          ## format the C++ sources
 	@find src bench -name '*.cpp' -o -name '*.hpp' -o -name '*.c' -o -name '*.h' | xargs -r clang-format -i
 
 clean:           ## remove what was built and the environments; data in .myelin stays
-	@rm -rf build build-asan build-tsan build-debug .venv .venv-test .venv-peer .venv-peer3 tests/web/node_modules
+	@rm -rf build build-asan build-tsan build-debug .venv .venv-test .venv-peer .venv-peer3 tests/web/node_modules web/node_modules web/dist
 
 deps:            ## Debian packages for building and running
 	@$(if $(SKIP_DEPS),,scripts/step 'Debian packages' scripts/deps build)

@@ -36,6 +36,7 @@ struct Context {
   session::Manager& sessions;
   live::Streams& streams;
   http::OriginPatterns origins;
+  std::optional<http::StaticFiles> app;      // the built page (web/dist), if it is there
   const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server

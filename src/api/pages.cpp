@@ -29,6 +29,14 @@ http::Response embedded(std::string_view type, std::string_view text) {
   return response;
 }
 
+// Where the page was not built: what to do, instead of nothing.
+constexpr std::string_view not_built =
+    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
+    "<title>Myelin</title><h1>Myelin</h1><p>The server runs, but its page has not been built: run <code>make web</code> where the "
+    "sources are (or give the setting <code>web</code> the folder that holds it), then start the server again.</p>"
+    "<p>The API answers at <a href=\"../v1/health\">/v1/health</a>; <a href=\"../desktop/\">NEST Desktop</a> is there if it is "
+    "installed.</p></html>";
+
 http::Response redirect(const char* to) {
   http::Response response = http::reply(302, "text/plain; charset=utf-8", std::string("See ") + to + "\n");
   response.headers.set("Location", to);
@@ -45,15 +53,21 @@ http::Response only_get() {
 
 }  // namespace
 
-Task<http::Response> app(Context&, http::Request request) {
+Task<http::Response> app(Context& context, http::Request request) {
   if (!reads(request)) co_return only_get();
   http::Response response;
-  if (request.path == "/app") response = redirect("/app/");
-  else if (request.path == "/app/" || request.path == "/app/index.html")
-    response = embedded("text/html; charset=utf-8", embedded_index_html);
-  else if (request.path == "/app/app.js") response = embedded("text/javascript; charset=utf-8", embedded_app_js);
-  else if (request.path == "/app/app.css") response = embedded("text/css; charset=utf-8", embedded_app_css);
-  else response = http::problem(404, "not_found", "no such page; the application is at /app/");
+  if (request.path == "/app") {
+    response = redirect("/app/");
+  } else if (!context.app) {
+    if (request.path == "/app/") response = embedded("text/html; charset=utf-8", not_built);
+    else response = http::problem(404, "not_found", "the page has not been built: run `make web`, then restart the server");
+  } else {
+    std::string path = request.path.substr(4);
+    response = co_await context.app->serve(request.method, path, request.headers);
+    // The names of the files in assets/ hold a hash of their content; all others are asked for again.
+    bool hashed = path.starts_with("/assets/") && (response.status == 200 || response.status == 304);
+    response.headers.set("Cache-Control", hashed ? "public, max-age=31536000, immutable" : "no-cache");
+  }
   harden(response, app_policy);
   co_return response;
 }

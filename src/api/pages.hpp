@@ -1,5 +1,5 @@
 #pragma once
-// /app/ (the plain page, embedded in the program) and /desktop/ (NEST Desktop from its own package, pointed at this
+// /app/ (the page, built from web/ into a folder) and /desktop/ (NEST Desktop from its own package, pointed at this
 // server). No token is needed to load them: they hold no secret; what they call asks for one.
 
 #include <string>

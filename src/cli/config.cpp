@@ -307,6 +307,8 @@ const std::vector<Setting>& settings() {
          return bad;
        }},
       {"python", "the engines' Python", [](Config& c, const Given& g) { return set_program(c.python, g); }},
+      {"web", "folder of the page at /app/ (web/dist beside the program's)",
+       [](Config& c, const Given& g) { return set_path(c.web, g); }},
       {"desktop", "folder of NEST Desktop's pages (found in the engines' environment)",
        [](Config& c, const Given& g) { return set_path(c.desktop, g); }},
       {"sandbox_binary", "path of myelin-sandbox (beside this program)",
@@ -833,6 +835,11 @@ void fill_in(Config& config, const Surroundings& around) {
   }
   if (config.sandbox_binary.empty()) config.sandbox_binary = beside / "myelin-sandbox";
   if (config.enter_library.empty()) config.enter_library = beside / "libmyelin_enter.so";
+  if (config.web.empty()) {
+    config.web = beside.parent_path() / "web" / "dist";
+    if (fs::path installed = beside.parent_path() / "share" / "myelin" / "web"; fs::exists(installed, ignored))
+      config.web = installed;
+  }
   const auto& nest_python = config.python_for("nest");
   if (config.desktop.empty() && nest_python.find('/') != std::string::npos) {
     fs::path lib = fs::path(nest_python).parent_path().parent_path() / "lib";

@@ -118,6 +118,7 @@ struct Config {
 
   std::optional<uid_t> worker_uid;  // set if and only if this is root's server
   std::string python;               // a path, or a name to be found in PATH
+  std::filesystem::path web;        // the built page at /app/
   std::filesystem::path desktop;    // NEST Desktop's pages; empty: not installed
   std::filesystem::path sandbox_binary;
   std::filesystem::path enter_library;

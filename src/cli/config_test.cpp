@@ -317,6 +317,7 @@ TEST_F(ConfigTest, TheEnvironmentBesideTheBuildIsFound) {
   auto c = loaded();
   EXPECT_EQ(c.python, (env / "bin/python").string());
   EXPECT_EQ(c.desktop, env / "lib/python3.11/site-packages/nest_desktop/app");
+  EXPECT_EQ(c.web, dir_ / "project" / "web" / "dist");
 }
 
 TEST_F(ConfigTest, EveryFlagSetsItsKey) {
@@ -337,6 +338,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
                                                  {"modules", "nest,numpy"},
                                                  {"worker_uid", "7"},
                                                  {"python", "python3"},
+                                                 {"web", "/w"},
                                                  {"desktop", "/p"},
                                                  {"sandbox_binary", "/s"},
                                                  {"enter_library", "/e"},

@@ -107,6 +107,13 @@ std::vector<worker::EngineOptions> engine_options(const Config& config, const fs
   return out;
 }
 
+void read_app(api::Context& context, const fs::path& directory) {
+  auto files = http::StaticFiles::open(context.pool, directory.string());
+  std::error_code error;
+  if (files && fs::exists(directory / "index.html", error)) context.app = std::move(*files);
+  else log::warning("the page at /app/ is not served: " + directory.string() + " holds no index.html; `make web` builds it");
+}
+
 void read_desktop(api::Context& context, const fs::path& directory) {
   if (directory.empty()) return;
   auto files = http::StaticFiles::open(context.pool, directory.string());
@@ -270,7 +277,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
 
     api::Context context{.settings = {}, .pool = pool,
                          .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions, .streams = streams,
-                         .origins = std::move(*origins), .desktop = std::nullopt, .desktop_index = ""};
+                         .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
     context.settings.nonfinite_bare = config.nonfinite == Nonfinite::bare;
@@ -280,6 +287,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     if (auto name = host_of_url(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
     context.settings.any_host = config.host == "0.0.0.0" || config.host == "::";
     context.settings.isolation = isolation;
+    read_app(context, config.web);
     read_desktop(context, config.desktop);
 
     api::Api api(context);

@@ -1,0 +1,142 @@
+// Every request of the page. Errors are `Problem`s: what the server said (problem+json), or in the same shape that it could not be
+// reached. The token lives in this tab's sessionStorage only; NEST Desktop reads it there too.
+
+import { decodeCbor } from './cbor';
+import type { Answer, Checkpoint, Comparison, Engine, Run, Session, Status } from './types';
+
+export class Problem extends Error {
+  override readonly name = 'Problem';
+  constructor(
+    readonly status: number, // 0: no answer at all
+    readonly code: string,
+    readonly detail: string,
+    readonly script: { class?: string; text?: string; line?: number; stdout?: string; traceback?: string } = {},
+  ) {
+    super(detail);
+  }
+  /** The route itself is not there: an older server. */
+  get missing(): boolean { return this.status === 404 && this.detail.includes('route'); }
+}
+
+/** What to say to a person about any error. */
+export function explain(error: unknown): string {
+  if (error instanceof Problem) {
+    if (error.script.class) return error.script.text ? `${error.script.class}: ${error.script.text}` : error.script.class;
+    return error.detail;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+export interface ClientOptions { base: string; token: string; fetch?: typeof fetch; onUnauthorized?: () => void }
+export interface ExecOptions { return?: string[]; fresh?: boolean; keep?: boolean; title?: string; signal?: AbortSignal }
+export interface RunFilter { engine?: string; state?: string; session?: string; title?: string; since?: string; until?: string; after?: string; limit?: number }
+
+async function problemOf(response: Response): Promise<Problem> {
+  let body: Record<string, unknown> = {};
+  const text = await response.text().catch(() => '');
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (parsed && typeof parsed === 'object') body = parsed as Record<string, unknown>;
+  } catch { /* a proxy's page, perhaps */ }
+  const say = (key: string): string | undefined => (typeof body[key] === 'string' ? (body[key] as string) : undefined);
+  const line = typeof body.line === 'number' ? body.line : undefined;
+  return new Problem(response.status, say('code') ?? 'http_' + response.status,
+    say('detail') ?? say('message') ?? say('title') ?? `The server answered ${response.status} ${response.statusText}.`,
+    { class: say('class'), text: say('text'), line, stdout: say('stdout'), traceback: say('traceback') });
+}
+
+export class Client {
+  constructor(private readonly options: ClientOptions) {}
+
+  get token(): string { return this.options.token; }
+  get base(): string { return this.options.base; }
+
+  async request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
+    const all: Record<string, string> = { ...headers };
+    if (this.options.token) all.Authorization = `Bearer ${this.options.token}`;
+    if (body !== undefined) all['Content-Type'] = 'application/json';
+    let response: Response;
+    try {
+      response = await (this.options.fetch ?? fetch)(this.options.base + path,
+        { method, headers: all, body: body === undefined ? null : JSON.stringify(body), cache: 'no-store', signal: signal ?? null });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Problem(0, 'unreachable', 'The server does not answer. Is it still running? The page goes on by itself when it is back.');
+    }
+    if (response.ok) return response;
+    const problem = await problemOf(response);
+    if (problem.status === 401) this.options.onUnauthorized?.();
+    throw problem;
+  }
+
+  private async json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.request(method, path, body);
+    return (response.status === 204 ? undefined : await response.json()) as T;
+  }
+
+  /** Numbers come as CBOR where the server has it: exact, and arrays as typed arrays. */
+  private async numbers(response: Response): Promise<unknown> {
+    if ((response.headers.get('Content-Type') ?? '').startsWith('application/cbor')) return decodeCbor(new Uint8Array(await response.arrayBuffer()));
+    return response.json();
+  }
+
+  status(): Promise<Status> { return this.json('GET', '/v1/status'); }
+
+  async engines(): Promise<Engine[]> { return (await this.json<{ engines: Engine[] }>('GET', '/v1/engines')).engines; }
+
+  async sessions(): Promise<Session[]> { return (await this.json<{ sessions: Session[] }>('GET', '/v1/sessions')).sessions; }
+  session(id: string): Promise<Session> { return this.json('GET', `/v1/sessions/${id}`); }
+  createSession(engine: string, name?: string): Promise<Session> { return this.json('POST', '/v1/sessions', name ? { engine, name } : { engine }); }
+  deleteSession(id: string): Promise<void> { return this.json('DELETE', `/v1/sessions/${id}`); }
+  interrupt(id: string): Promise<void> { return this.json('POST', `/v1/sessions/${id}/interrupt`); }
+  async output(id: string): Promise<string> { return (await this.request('GET', `/v1/sessions/${id}/output`)).text(); }
+
+  async exec(id: string, source: string, options: ExecOptions = {}): Promise<Answer> {
+    const body: Record<string, unknown> = { source };
+    if (options.return?.length) body.return = options.return;
+    if (options.fresh) body.fresh = true;
+    if (options.keep) { body.keep = true; if (options.title) body.title = options.title; }
+    const response = await this.request('POST', `/v1/sessions/${id}/exec`, body,
+      { Accept: 'application/cbor, application/json;q=0.9' }, options.signal);
+    const answer = (await this.numbers(response)) as { data?: unknown; stdout?: string };
+    return { data: answer.data ?? null, stdout: answer.stdout ?? '', run: response.headers.get('Myelin-Run') };
+  }
+
+  branch(id: string, count = 1, names?: string[]): Promise<{ sessions: Session[]; evicted?: Checkpoint[] }> {
+    return this.json('POST', `/v1/sessions/${id}/branch`, names ? { count, names } : { count });
+  }
+  async checkpoints(id: string): Promise<Checkpoint[]> {
+    return (await this.json<{ checkpoints: Checkpoint[] }>('GET', `/v1/sessions/${id}/checkpoints`)).checkpoints;
+  }
+  checkpoint(id: string, name?: string): Promise<Checkpoint & { evicted?: Checkpoint[] }> {
+    return this.json('POST', `/v1/sessions/${id}/checkpoints`, name ? { name } : {});
+  }
+  deleteCheckpoint(id: string, checkpoint: string): Promise<void> { return this.json('DELETE', `/v1/sessions/${id}/checkpoints/${checkpoint}`); }
+  rewind(id: string, checkpoint: string): Promise<Session> { return this.json('POST', `/v1/sessions/${id}/rewind`, { checkpoint }); }
+
+  runs(filter: RunFilter = {}): Promise<{ runs: Run[]; next: string | null }> {
+    const query = new URLSearchParams();
+    for (const [key, value] of Object.entries(filter)) if (value !== undefined && value !== '') query.set(key, String(value));
+    const text = query.toString();
+    return this.json('GET', '/v1/runs' + (text ? '?' + text : ''));
+  }
+  run(id: string): Promise<Run> { return this.json('GET', `/v1/runs/${id}`); }
+  job(id: string): Promise<Run> { return this.json('GET', `/v1/jobs/${id}`); }
+  cancelJob(id: string): Promise<void> { return this.json('POST', `/v1/jobs/${id}/cancel`); }
+  deleteRun(id: string): Promise<void> { return this.json('DELETE', `/v1/runs/${id}`); }
+  rerun(id: string): Promise<Run> { return this.json('POST', `/v1/runs/${id}/rerun`, {}); }
+  compareRuns(a: string, b: string): Promise<Comparison> { return this.json('GET', `/v1/runs/compare?a=${a}&b=${b}`); }
+  async dataset(id: string, name: string): Promise<unknown> {
+    return this.numbers(await this.request('GET', `/v1/runs/${id}/datasets/${encodeURIComponent(name)}?format=cbor`));
+  }
+  async exportRun(id: string, format: string): Promise<Blob> {
+    return (await this.request('GET', `/v1/runs/${id}/export?format=${format}`)).blob();
+  }
+
+  streamUrl(id: string, after: number | null, topics?: string): string {
+    const query = new URLSearchParams({ format: 'cbor' });
+    if (after !== null) query.set('after', String(after));
+    if (topics) query.set('topics', topics);
+    return `${this.options.base.replace(/^http/, 'ws')}/v1/sessions/${id}/stream?${query}`;
+  }
+}

@@ -1,0 +1,42 @@
+// The documents of the native API, as spec/native-api.md says them. Members that an older server may lack are optional.
+
+export type SessionState = 'starting' | 'idle' | 'busy' | 'ended';
+
+export interface Progress { done?: number; time_ms?: number; of_ms?: number; interruptible?: boolean; note?: string }
+export interface Cause { code: string; text: string; output?: string; at?: string }
+
+export interface Session {
+  id: string; name: string; engine: string; user?: string; state: SessionState; queued?: number; memory_bytes?: number;
+  created_at?: string; last_used_at?: string; parent?: string | null; call_s?: number; progress?: Progress; cause?: Cause;
+}
+
+export interface Checkpoint { id: string; name: string | null; session: string; created_at: string; memory_bytes?: number }
+
+export interface Engine {
+  name: string; version?: string; versions?: Record<string, string>; ready: boolean; import_ms?: number;
+  branches?: boolean; why_not?: string | null; python?: string; preload?: string[]; added?: boolean;
+}
+
+export interface Status {
+  version: string; user: string; operator?: boolean; auth: string; isolation: string; uptime_s: number; exec?: boolean; desktop?: boolean;
+  engines: Record<string, { version?: string; versions?: Record<string, string>; import_ms?: number }>;
+}
+
+export interface Dataset { name: string; dtype: string; shape: number[]; dims?: string[]; unit?: string | null; bytes: number; sha256?: string }
+export type RunState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled' | 'lost';
+
+export interface Comparison {
+  identical: boolean; differs: string[];
+  datasets: { name: string; identical: boolean; first_difference?: number | null; max_abs_difference?: number | null;
+    a?: { shape: number[]; dtype: string }; b?: { shape: number[]; dtype: string } }[];
+}
+
+export interface Run {
+  id: string; title?: string | null; user?: string; session?: string; engine: string; kind: 'exec' | 'call' | 'rerun'; state: RunState;
+  source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: string[];
+  versions?: Record<string, string>; machine?: Record<string, unknown>; seeds?: Record<string, unknown>;
+  created_at: string; started_at?: string; ended_at?: string; expires_at?: string | null; progress?: Progress;
+  error?: { title?: string; detail?: string; line?: number }; stdout?: string; bytes?: number; datasets?: Dataset[]; comparison?: Comparison;
+}
+
+export interface Answer { data: unknown; stdout: string; run: string | null }

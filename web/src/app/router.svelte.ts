@@ -1,0 +1,25 @@
+// Where the page is, in the address's fragment: #/, #/session/ID, #/compare/A/B, #/runs, #/runs/ID, #/runs/ID/ID, #/engines.
+
+export interface Route { view: 'start' | 'session' | 'compare' | 'runs' | 'run' | 'compare-runs' | 'engines'; ids: string[] }
+
+export function parseRoute(hash: string): Route {
+  const parts = hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
+  const [head, ...ids] = parts;
+  if (head === 'session' && ids.length === 1) return { view: 'session', ids };
+  if (head === 'compare' && ids.length === 2) return { view: 'compare', ids };
+  if (head === 'engines') return { view: 'engines', ids: [] };
+  if (head === 'runs') return { view: ids.length >= 2 ? 'compare-runs' : ids.length === 1 ? 'run' : 'runs', ids };
+  return { view: 'start', ids: [] };
+}
+
+class Router {
+  route = $state<Route>(parseRoute(''));
+  start(): void {
+    const read = (): void => { this.route = parseRoute(location.hash); };
+    window.addEventListener('hashchange', read);
+    read();
+  }
+}
+
+export const router = new Router();
+export function go(path: string): void { location.hash = '#' + path; }
