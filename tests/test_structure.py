@@ -14,11 +14,12 @@ RULE = {
     "base": set(),
     "async": {"base"}, "os": {"base"}, "codec": {"base"},
     "store": {"async", "os", "codec"},
+    "run": {"store"},
     "worker": {"async", "os", "codec"},
     "accounts": {"store"},
     "session": {"worker", "accounts", "store"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "session", "accounts", "store", "worker"},
+    "api": {"http", "session", "run", "accounts", "store", "worker"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.
