@@ -135,4 +135,22 @@ Result<Rope> parse_rope(std::string body, bool has_memfd, std::uint64_t memfd_si
   return rope;
 }
 
+Result<Rope> make_rope(std::vector<Piece> pieces, std::uint64_t size) {
+  const auto broken = [](std::size_t i, const char* what) {
+    return Error{Code::internal, "piece " + std::to_string(i) + " of a stored result: " + what, ""};
+  };
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    Piece& piece = pieces[i];
+    piece.where = Where::memfd;
+    if (piece.kind == PieceKind::array) {
+      if (piece.ndim < 1 || piece.ndim > max_dimensions) return broken(i, "not 1 to 8 dimensions");
+      if (const char* what = shape_error(piece)) return broken(i, what);
+    }
+    if (piece.offset > size || piece.bytes > size - piece.offset) return broken(i, "exceeds the data");
+  }
+  Rope rope;
+  rope.pieces_ = std::move(pieces);
+  return rope;
+}
+
 }  // namespace myelin::codec

@@ -49,6 +49,7 @@ class Rope {
 
  private:
   friend Result<Rope> parse_rope(std::string, bool, std::uint64_t);
+  friend Result<Rope> make_rope(std::vector<Piece>, std::uint64_t);
   std::vector<Piece> pieces_;
   std::string body_;
   std::size_t payload_ = 0;  // where in body_ the payload starts
@@ -57,5 +58,9 @@ class Rope {
 /// Takes the body of a `result` frame. `memfd_size` counts only with `has_memfd`. Errors are worker_lost and
 /// say what.
 [[nodiscard]] Result<Rope> parse_rope(std::string body, bool has_memfd, std::uint64_t memfd_size);
+
+/// A rope of the server's own whose data is all behind a Reader that has `size` bytes. `where` is set here; shapes
+/// and bounds are checked as above (Code::internal).
+[[nodiscard]] Result<Rope> make_rope(std::vector<Piece> pieces, std::uint64_t size);
 
 }  // namespace myelin::codec
