@@ -116,7 +116,8 @@ Result<void> FileWriter::flush() {
   if (auto allowed = context_->step("write"); !allowed) return allowed;
   sha_.update(buffer_);
   crc_ = codec::crc32_of(crc_, buffer_);
-  auto done = write_all(fd_.get(), buffer_, size_ - buffer_.size(), path_);
+  auto done = write_all(fd_.get(), buffer_, flushed_, path_);
+  flushed_ += buffer_.size();
   buffer_.clear();
   return done;
 }

@@ -68,7 +68,7 @@ class FileWriter {
   WriteContext* context_ = nullptr;
   os::UniqueFd fd_;
   std::string buffer_;
-  std::uint64_t size_ = 0;
+  std::uint64_t size_ = 0, flushed_ = 0;
   Sha256 sha_;
   std::uint32_t crc_ = 0;
   bool patched_ = false;
