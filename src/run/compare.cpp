@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 
 #include "codec/json_value.hpp"
 #include "codec/npy.hpp"
+#include "run/describe.hpp"
 
 namespace myelin::run {
 
@@ -27,14 +29,6 @@ std::string shown(const json::value& value) {
   std::size_t cut = longest_value;
   while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
   return text.substr(0, cut) + "…";
-}
-
-json::value parsed(const std::string& text) {
-  boost::system::error_code failed;
-  json::parse_options options;
-  options.max_depth = 64;
-  json::value value = json::parse(text, failed, {}, options);
-  return failed ? json::value(text) : value;
 }
 
 json::value described(const Dataset* d) {
@@ -105,14 +99,15 @@ struct Comparison::Impl {
   }
 
   void pair_up() {
-    for (const auto& d : kept_a.datasets) pairs.emplace_back(&d, find(kept_b, d.name));
+    std::map<std::string_view, const Dataset*> others;
+    for (const auto& d : kept_b.datasets) others[d.name] = &d;
+    for (const auto& d : kept_a.datasets) {
+      const auto other = others.find(d.name);
+      pairs.emplace_back(&d, other == others.end() ? nullptr : other->second);
+      if (other != others.end()) others.erase(other);
+    }
     for (const auto& d : kept_b.datasets)
-      if (find(kept_a, d.name) == nullptr) pairs.emplace_back(nullptr, &d);
-  }
-  static const Dataset* find(const Kept& kept, const std::string& name) {
-    for (const auto& d : kept.datasets)
-      if (d.name == name) return &d;
-    return nullptr;
+      if (others.count(d.name) != 0) pairs.emplace_back(nullptr, &d);
   }
 
   void add(const Dataset* x, const Dataset* y, bool identical, std::optional<std::uint64_t> first, std::optional<double> largest) {
@@ -200,7 +195,7 @@ struct Comparison::Impl {
     CheckedFile stored = place.open("result.json", kept.layout.text.bytes, kept.layout.text.sha256);
     auto text = stored.all();
     if (!text) return text.take_error();
-    json::value value = parsed(*text);
+    json::value value = parse_member(*text);
     if (value.is_object())
       if (auto* data = value.get_object().if_contains("data")) return json::value(*data);
     return value;
@@ -209,13 +204,13 @@ struct Comparison::Impl {
   Result<void> texts() {
     texts_done = true;
     record("engine", json::value(a.engine), json::value(b.engine));
-    record("versions", parsed(a.versions), parsed(b.versions));
-    record("machine", parsed(a.machine), parsed(b.machine));
-    record("seeds", parsed(a.seeds), parsed(b.seeds));
-    record("options", parsed(a.options), parsed(b.options));
+    record("versions", parse_member(a.versions), parse_member(b.versions));
+    record("machine", parse_member(a.machine), parse_member(b.machine));
+    record("seeds", parse_member(a.seeds), parse_member(b.seeds));
+    record("options", parse_member(a.options), parse_member(b.options));
     if (a.source != b.source) tell("source: another script");
     if (a.function != b.function) tell("function: " + a.function.value_or("(none)") + " → " + b.function.value_or("(none)"));
-    record("arguments", a.arguments ? parsed(*a.arguments) : json::value(), b.arguments ? parsed(*b.arguments) : json::value());
+    record("arguments", a.arguments ? parse_member(*a.arguments) : json::value(), b.arguments ? parse_member(*b.arguments) : json::value());
     if (a.history != b.history || a.history_complete != b.history_complete) tell("history: other calls came before in the session");
     if (a.stdout_text != b.stdout_text) tell("stdout: another text");
     if (kept_a.layout.values_sha256 == kept_b.layout.values_sha256) return {};

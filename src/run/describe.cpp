@@ -1,22 +1,15 @@
 #include "run/describe.hpp"
 
-#include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
 #include <ctime>
+#include <map>
 
 namespace myelin::run {
 
 namespace json = boost::json;
 
 namespace {
-
-// Text that was checked when it came; a damaged one shows as null rather than as nothing.
-json::value parsed(const std::string& text) {
-  boost::system::error_code failed;
-  json::value value = json::parse(text, failed);
-  return failed ? json::value() : value;
-}
 
 json::value time_or_null(const std::optional<Time>& time) {
   return time ? json::value(iso_time(*time)) : json::value();
@@ -44,6 +37,14 @@ json::string utf8(const std::string& bytes) {
 
 }  // namespace
 
+json::value parse_member(const std::string& text) {
+  boost::system::error_code failed;
+  json::parse_options options;
+  options.max_depth = 128;  // more than is let in
+  json::value value = json::parse(text, failed, {}, options);
+  return failed ? json::value(text) : value;
+}
+
 std::string iso_time(Time when) {
   const auto seconds = std::chrono::floor<std::chrono::seconds>(when);
   const std::time_t time = std::chrono::system_clock::to_time_t(seconds);
@@ -67,23 +68,24 @@ json::object describe(const Record& r, Detail detail) {
   o["state"] = std::string(name_of(r.state));
   if (full && r.source) o["source"] = *r.source;
   if (r.function) o["function"] = *r.function;
-  if (full && r.arguments) o["arguments"] = parsed(*r.arguments);
+  if (full && r.arguments) o["arguments"] = parse_member(*r.arguments);
   o["history"] = r.history_count;
   if (!r.history_complete) o["history_complete"] = false;
   o["parent_session"] = r.parent_session ? json::value(*r.parent_session) : json::value();
   o["inputs"] = json::array(r.inputs.begin(), r.inputs.end());
-  o["versions"] = parsed(r.versions);
-  o["machine"] = parsed(r.machine);
-  o["seeds"] = parsed(r.seeds);
-  o["options"] = parsed(r.options);
+  o["versions"] = parse_member(r.versions);
+  o["machine"] = parse_member(r.machine);
+  o["seeds"] = parse_member(r.seeds);
+  o["options"] = parse_member(r.options);
   o["created_at"] = iso_time(r.created);
   o["started_at"] = time_or_null(r.started);
   o["ended_at"] = time_or_null(r.ended);
   o["expires_at"] = time_or_null(r.expires);
-  if (r.error) o["error"] = parsed(*r.error);
+  if (r.error) o["error"] = parse_member(*r.error);
   if (full) o["stdout"] = utf8(r.stdout_text);
   o["bytes"] = r.bytes;
-  o["datasets"] = parsed(r.datasets);
+  o["datasets"] = parse_member(r.datasets);
+  if (r.datasets_left_out) o["datasets_left_out"] = true;
   return o;
 }
 
@@ -91,7 +93,7 @@ std::string record_text(const Record& record) {
   json::object o = describe(record, Detail::full);
   o.erase("bytes");  // this file is part of it
   o.erase("expires_at");
-  o["history_calls"] = parsed(record.history);
+  o["history_calls"] = parse_member(record.history);
   return json::serialize(o) + "\n";
 }
 
@@ -110,14 +112,16 @@ std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<
   json::array graph, parts, results, software;
   json::object script{{"@id", r.source ? "script.py" : "call.json"}};
   json::array described;
+  std::map<std::string, const Dataset*> sets;
+  for (const auto& d : kept.datasets) sets[d.file()] = &d;
   for (const auto& [name, facts] : files) {
     json::object file{{"@id", name}, {"@type", "File"}, {"name", name}, {"contentSize", std::to_string(facts.bytes)},
                       {"sha256", facts.sha256}};
     const auto ends = [&n = name](std::string_view suffix) { return n.ends_with(suffix); };
     if (ends(".npy")) {
-      const auto set = std::find_if(kept.datasets.begin(), kept.datasets.end(), [&n = name](const Dataset& d) { return d.file() == n; });
       file["encodingFormat"] = "application/x-npy";
-      if (set != kept.datasets.end()) {
+      if (const auto found = sets.find(name); found != sets.end()) {
+        const Dataset* set = found->second;
         file["name"] = set->name;
         std::string shape;
         for (const auto n : set->shape) shape += (shape.empty() ? "" : " × ") + std::to_string(n);
@@ -143,7 +147,7 @@ std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<
     described.push_back(std::move(file));
   }
   bool python = false;
-  const auto versions = parsed(r.versions);
+  const auto versions = parse_member(r.versions);
   if (versions.is_object())
     for (const auto& item : versions.get_object()) {
       const std::string id = "#" + std::string(item.key());

@@ -11,6 +11,9 @@
 
 namespace myelin::run {
 
+/// Text that was checked when it came. What Boost.JSON can't read (NaN) is given as a string.
+[[nodiscard]] boost::json::value parse_member(const std::string& text);
+
 /// run.json: the run object with its history.
 [[nodiscard]] std::string record_text(const Record& record);
 

@@ -1,7 +1,6 @@
 #include "run/layout.hpp"
 
 #include <boost/json.hpp>
-#include <map>
 
 #include "codec/npy.hpp"
 
@@ -100,6 +99,18 @@ Result<Kept> parse_layout(const std::string& datasets, const std::string& layout
     return Error{Code::internal, std::string("the database's list of the run's files is damaged: ") + e.what(), ""};
   }
   return kept;
+}
+
+std::string UniqueNames::take(const std::string& name) {
+  const auto lower = [](std::string text) {  // some file systems don't tell cases apart
+    for (char& c : text)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+    return text;
+  };
+  const std::string base = lower(name);
+  std::string found = name;
+  while (!next_.try_emplace(lower(found), 2).second) found = name + "_" + std::to_string(next_[base]++);
+  return found;
 }
 
 std::optional<std::string> unit_of(std::string_view field) {

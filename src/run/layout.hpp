@@ -9,6 +9,7 @@
 //   SHA256SUMS          of all the others, for sha256sum -c
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -55,6 +56,15 @@ struct Kept {
 };
 /// Reads both back; internal when they are not what was written.
 [[nodiscard]] Result<Kept> parse_layout(const std::string& datasets, const std::string& layout);
+
+/// Gives each name once, whatever its case: the second "v" becomes "v_2".
+class UniqueNames {
+ public:
+  [[nodiscard]] std::string take(const std::string& name);
+
+ private:
+  std::map<std::string, std::size_t> next_;
+};
 
 /// The unit that a field of this name has, by convention of the simulators; none if it is not known to have one.
 [[nodiscard]] std::optional<std::string> unit_of(std::string_view field);

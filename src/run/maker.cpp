@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <set>
 
 #include "codec/npy.hpp"
 #include "codec/number.hpp"
@@ -17,6 +16,7 @@ using codec::Dtype;
 constexpr std::size_t piece_bytes = 256 * 1024;
 constexpr std::size_t window_bytes = 64 * 1024;     // of each column; a multiple of every item size
 constexpr std::size_t most_columns = 64;            // of one CSV file, each with a descriptor and a window
+constexpr std::size_t most_packed = 4 << 20;        // deflated in one piece of work
 constexpr std::uint64_t widest_table = 4096;        // columns of a two-dimensional dataset
 
 }  // namespace
@@ -303,7 +303,8 @@ class Zip : public Maker {
 
   Result<bool> make(std::string& out) override {
     const std::size_t before = out.size();
-    while (out.size() - before < piece_bytes) {
+    std::size_t read = 0;  // what packs well gives little
+    while (out.size() - before < piece_bytes && read < most_packed) {
       if (!maker_) {
         if (index_ == parts_.size() && last_) {
           std::string text = last_->make(facts_);
@@ -329,6 +330,7 @@ class Zip : public Maker {
       if (!part.known) {
         sha_.update(buffer_);
         bytes_ += buffer_.size();
+        read += buffer_.size();
         if (!buffer_.empty()) writer_.deflate(out, buffer_);
       }
       if (*more) continue;
@@ -395,17 +397,8 @@ std::vector<CsvFile> csv_files(const std::vector<Dataset>& datasets) {
     file.columns.push_back(d);
     file.name = parent.empty() ? "data" : parent;
   }
-  std::set<std::string> taken;
-  for (auto& file : files) {
-    const auto lower = [](std::string text) {  // some file systems don't tell cases apart
-      for (char& c : text)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-      return text;
-    };
-    std::string name = file.name;
-    for (std::size_t n = 2; !taken.insert(lower(name)).second; ++n) name = file.name + "_" + std::to_string(n);
-    file.name = name;
-  }
+  UniqueNames names;
+  for (auto& file : files) file.name = names.take(file.name);
   return files;
 }
 

@@ -10,7 +10,6 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
-#include <set>
 
 #include "codec/cbor.hpp"
 #include "codec/json_walk.hpp"
@@ -88,7 +87,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
 
   std::optional<Numbers> numbers;
   std::size_t lists = 0;
-  std::set<std::string> names;
+  UniqueNames names;
 
   // ---- names -------------------------------------------------------------------------------------------------------
 
@@ -112,14 +111,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       name += safe ? c : '_';
     }
     if (name.front() == '.' || name.front() == '-') name.insert(0, 1, '_');
-    const auto lower = [](std::string s) {
-      for (char& c : s)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-      return s;
-    };
-    std::string found = name;
-    for (std::size_t n = 2; !names.insert(lower(found)).second; ++n) found = name + "_" + std::to_string(n);
-    return found;
+    return names.take(name);
   }
 
   [[nodiscard]] std::optional<std::string> unit() const {  // of a value at the present place

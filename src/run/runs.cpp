@@ -11,6 +11,7 @@
 #include "base/ids.hpp"
 #include "base/log.hpp"
 #include "codec/json_check.hpp"
+#include "codec/json_walk.hpp"
 #include "codec/npy.hpp"
 #include "os/failure.hpp"
 #include "run/compare.hpp"
@@ -29,6 +30,7 @@ using store::RunRecords;
 
 constexpr std::int64_t most_listed = 500;
 constexpr std::size_t longest_title = 200;
+constexpr std::size_t most_inputs = 100;
 constexpr std::size_t at_once = 64;  // runs that one round of expiry removes
 
 Error unknown(const std::string& id) { return {Code::not_found, "no run " + id, ""}; }
@@ -77,6 +79,31 @@ Result<void> check_member(const char* name, const std::string& text, char first)
   if (first != 0 && text[at] != first)
     return Error{Code::bad_request, std::string(name) + " must be a JSON " + (first == '[' ? "list" : "object"), ""};
   return {};
+}
+
+// Of a JSON list; Boost.JSON would stop at a NaN among a call's arguments.
+struct MemberCount : codec::JsonVisitor {
+  std::int64_t count = 0;
+  int depth = 0;
+  void value() { count += depth == 1 ? 1 : 0; }
+  void raw(std::string_view) override {}
+  void key(std::string_view) override {}
+  void string_end() override {}
+  void string_begin() override { value(); }
+  void scalar(std::string_view) override { value(); }
+  void begin(bool) override {
+    value();
+    ++depth;
+  }
+  void end(bool) override { --depth; }
+};
+
+std::int64_t count_members(const std::string& list) {
+  MemberCount counter;
+  codec::JsonWalk walk(counter);
+  walk.feed(list);
+  walk.pause();
+  return counter.count;
 }
 
 std::string problem_text(const Error& error) {
@@ -192,9 +219,12 @@ struct Runs::Impl {
     }
     if (found->state != State::done)
       co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(found->state)) + ": wait until it is done", ""};
-    auto kept = parse_layout(found->datasets, found->layout);
+    // There may be thousands of datasets.
+    auto record = std::make_shared<Record>(std::move(*found));
+    auto work = [record] { return parse_layout(record->datasets, record->layout); };
+    auto kept = co_await async::on_pool(self->pool, std::move(work));
     if (!kept) co_return kept.take_error();
-    co_return std::pair<Record, Kept>(std::move(*found), std::move(*kept));
+    co_return std::pair<Record, Kept>(std::move(*record), std::move(*kept));
   }
 
   static Task<void> remove_files(std::shared_ptr<Impl> self, std::vector<fs::path> paths) {
@@ -373,6 +403,8 @@ Task<Result<void>> Runs::open() {
 Task<Result<Record>> Runs::create(NewRun what) {
   auto self = impl_;
   if (!is_name(what.owner)) co_return Error{Code::internal, "a run without a proper owner", ""};
+  if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), is_name))
+    co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs", ""};
   if (what.history.size() > max_history_bytes)
     co_return Error{Code::bad_request, "the history has more than 1 MiB: leave out its oldest calls", ""};
   for (const auto& [name, text, first] : {std::tuple<const char*, const std::string&, char>{"history", what.history, '['},
@@ -396,9 +428,7 @@ Task<Result<Record>> Runs::create(NewRun what) {
   record.source = std::move(what.source);
   record.function = std::move(what.function);
   record.arguments = std::move(what.arguments);
-  boost::system::error_code failed;
-  const auto calls = json::parse(what.history, failed);
-  record.history_count = failed || !calls.is_array() ? 0 : static_cast<std::int64_t>(calls.get_array().size());
+  record.history_count = count_members(what.history);
   record.history = std::move(what.history);
   record.history_complete = what.history_complete;
   record.versions = std::move(what.versions);
@@ -638,8 +668,7 @@ std::unique_ptr<Maker> crate(const Place& place, const Record& record, const Kep
     text("script.py", *record.source);
   } else {
     json::object call{{"function", record.function.value_or("")}};
-    boost::system::error_code failed;
-    call["arguments"] = json::parse(record.arguments.value_or("null"), failed);
+    call["arguments"] = parse_member(record.arguments.value_or("null"));
     text("call.json", json::serialize(call) + "\n");
   }
   if (record.history_count > 0) text("history.json", record.history);

@@ -159,6 +159,20 @@ TEST_F(RunTest, ListsOfNumbersBecomeDatasets) {
   }
 }
 
+TEST_F(RunTest, ThousandsOfArraysOfOneNameStayFast) {
+  start();
+  RopeBuilder b;
+  b.text("{\"data\":{\"x\":0");
+  for (int i = 0; i < 1200; ++i) b.text(",\"v\":").array(Dtype::i8, {1}, "\1");
+  b.text("}}");
+  const std::string id = done(b);
+  EXPECT_TRUE(fs::exists(directory(id) / "data" / "v_1200.npy"));
+  EXPECT_TRUE(server->get(runs().verify(me, id)));
+  auto page = server->get(runs().list(me, Filter{}));
+  EXPECT_TRUE(page->runs[0].datasets_left_out);
+  EXPECT_TRUE(server->get(runs().compare(me, id, id))->at("identical").as_bool());
+}
+
 TEST_F(RunTest, LongListsGoByAFile) {
   start();
   std::string text = R"({"data":{"v":[)", csv = "v [mV]\n";
@@ -210,7 +224,7 @@ TEST_F(RunTest, AResultThatIsNotJsonFailsTheRun) {
 TEST_F(RunTest, ARunLives) {
   start();
   auto what = script("# A network\nimport nest");
-  what.history = R"([{"source":"a=1"}])";
+  what.history = R"([{"source":"a=1","x":[NaN,2]}])";
   what.seeds = R"({"rng_seed":7})";
   what.inputs = {"r_before"};
   auto made = server->get(runs().create(what));

@@ -8,6 +8,7 @@ namespace myelin::store {
 
 namespace {
 
+constexpr std::size_t longest_listed = 64 * 1024;
 constexpr std::array<std::string_view, 3> kinds = {"exec", "call", "rerun"};
 constexpr std::array<std::string_view, 6> states = {"queued", "running", "done", "failed", "cancelled", "lost"};
 
@@ -44,7 +45,7 @@ std::vector<std::string> split(const std::string& text) {
   "history_count, history_complete, versions, machine, seeds, options, created_ms, started_ms, ended_ms, "     \
   "expires_ms, kept_for_ms, error, bytes, datasets"
 
-RunRecord read(const Row& row) {
+RunRecord read(const Row& row, bool listed) {
   RunRecord r;
   int i = 0;
   r.id = row.text(i++);
@@ -73,7 +74,11 @@ RunRecord read(const Row& row) {
   ++i;
   r.error = optional_text(row, i++);
   r.bytes = row.integer(i++);
-  r.datasets = row.text(i++);
+  r.datasets = row.text(i);
+  if (listed && r.datasets.size() > longest_listed) {
+    r.datasets = "[]";
+    r.datasets_left_out = true;
+  }
   return r;
 }
 
@@ -146,7 +151,7 @@ Result<std::optional<RunRecord>> RunRecords::find(std::string_view id) {
   std::optional<RunRecord> found;
   auto asked = database_.query("SELECT " BRIEF ", source, arguments, history, stdout, layout FROM runs WHERE id = ?", {id},
                                [&](const Row& row) {
-                                 found = read(row);
+                                 found = read(row, false);
                                  found->source = optional_text(row, 25);
                                  found->arguments = optional_text(row, 26);
                                  found->history = row.text(27);
@@ -176,7 +181,7 @@ Result<std::vector<RunRecord>> RunRecords::list(const RunFilter& f) {
       "AND (?9 = 0 OR state IN ('queued', 'running') OR expires_ms IS NOT NULL) ORDER BY seq DESC LIMIT ?10",
       {optional(f.owner), optional(f.engine), optional(f.session), optional(f.title), optional(state), optional(f.since),
        optional(f.until), optional(before), std::int64_t{f.jobs}, f.limit},
-      [&](const Row& row) { runs.push_back(read(row)); });
+      [&](const Row& row) { runs.push_back(read(row, true)); });
   if (!asked) return asked.take_error();
   return runs;
 }

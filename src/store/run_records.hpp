@@ -39,6 +39,7 @@ struct RunRecord {
   std::string stdout_text;
   std::int64_t bytes = 0;       // that it takes of the owner's quota
   std::string datasets = "[]";  // JSON list
+  bool datasets_left_out = false;  // in a listing, where they are too many
   std::string layout = "{}";    // JSON: the files of the result, see run/layout.hpp
 
   [[nodiscard]] bool ended_by_now() const { return state != RunState::queued && state != RunState::running; }
