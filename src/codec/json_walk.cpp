@@ -32,7 +32,8 @@ void JsonWalk::feed(std::string_view text) {
       // Bytes that are not ASCII stop the scan without ending the string.
       const char* stop = scan::skip_plain(p, end);
       if (is_key_ && token_.size() < longest_key)
-        token_.append(p, std::min<std::size_t>(static_cast<std::size_t>(stop - p), longest_key - token_.size()));
+        token_.append(p,
+                      std::min<std::size_t>(static_cast<std::size_t>(stop - p), longest_key - token_.size()));
       if ((p = stop) == end) break;
       if (*p == '"') {
         mode_ = Mode::structure;
@@ -52,7 +53,8 @@ void JsonWalk::feed(std::string_view text) {
       continue;
     }
     const char c = *p;
-    const bool scalar = scan::is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '+' || c == '.';
+    const bool scalar = scan::is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+                        c == '+' || c == '.';
     if (scalar) {
       if (mode_ != Mode::scalar) {
         give(p);

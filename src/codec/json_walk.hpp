@@ -1,7 +1,7 @@
 #pragma once
-// Walks through JSON text in parts that may be cut anywhere, and tells a visitor what it meets. Checks nothing:
-// what is not JSON gives some sequence of visits (feed a CborTranscoder first to refuse it). Memory is bounded
-// by the nesting and one number.
+// Walks through JSON text in parts that may be cut anywhere, and tells a visitor what it meets. Checks
+// nothing: what is not JSON gives some sequence of visits (feed a CborTranscoder first to refuse it). Memory
+// is bounded by the nesting and one number.
 
 #include <cstddef>
 #include <string>

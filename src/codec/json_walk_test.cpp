@@ -44,7 +44,8 @@ TEST(JsonWalk, TellsWhatItMeetsHoweverTheTextIsCut) {
 
 TEST(JsonWalk, ANumberAloneAndBrokenTextDoNoHarm) {
   EXPECT_EQ(walk("-12.5", 2).events, "=-12.5 ");
-  for (const char* text : {"]]]", "}", "{]", ",,", "\"", "{\"a", "[\"\\", "\xff\xfe[", ""}) EXPECT_EQ(walk(text, 1).all, text);
+  for (const char* text : {"]]]", "}", "{]", ",,", "\"", "{\"a", "[\"\\", "\xff\xfe[", ""})
+    EXPECT_EQ(walk(text, 1).all, text);
 }
 
 TEST(JsonWalk, LongKeysAreCut) {

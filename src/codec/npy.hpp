@@ -1,7 +1,7 @@
 #pragma once
 // The head of a .npy file, format 1.0 (NumPy enhancement proposal 1): little-endian, C order. It always takes
-// 256 bytes, so that it can be written after the data, and depends on nothing but dtype and shape: equal files
-// are equal arrays.
+// 256 bytes, so that it can be written after the data, and depends on nothing but dtype and shape: equal
+// files are equal arrays.
 
 #include <cstddef>
 #include <cstdint>

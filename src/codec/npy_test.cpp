@@ -12,14 +12,17 @@ TEST(Npy, HeadsAreWhatNumpyReads) {
   EXPECT_EQ(head.substr(0, 10), std::string("\x93NUMPY\x01\x00\xf6\x00", 10));
   EXPECT_EQ(head.substr(10, 60), "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }   ");
   EXPECT_EQ(head.back(), '\n');
-  EXPECT_NE(npy_head(Dtype::boolean, std::vector<std::uint64_t>{2, 3}).find("'|b1', 'fortran_order': False, 'shape': (2, 3), }"), head.npos);
+  EXPECT_NE(npy_head(Dtype::boolean, std::vector<std::uint64_t>{2, 3})
+                .find("'|b1', 'fortran_order': False, 'shape': (2, 3), }"),
+            head.npos);
   const std::string widest = npy_head(Dtype::u64, std::vector<std::uint64_t>(8, UINT64_MAX));
   ASSERT_EQ(widest.size(), npy_head_bytes);
   EXPECT_NE(widest.find("), }"), widest.npos);
 }
 
 TEST(Npy, NamesGoBothWays) {
-  for (int i = 1; i <= static_cast<int>(Dtype::boolean); ++i) EXPECT_EQ(dtype_of(name_of(static_cast<Dtype>(i))), static_cast<Dtype>(i));
+  for (int i = 1; i <= static_cast<int>(Dtype::boolean); ++i)
+    EXPECT_EQ(dtype_of(name_of(static_cast<Dtype>(i))), static_cast<Dtype>(i));
   EXPECT_FALSE(dtype_of("float16"));
 }
 

@@ -17,7 +17,8 @@ constexpr std::uint16_t sizes_follow = 1 << 3, utf8 = 1 << 11;
 
 template <class T>
 void put(std::string& out, T value) {
-  for (std::size_t i = 0; i < sizeof value; ++i) out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i));
+  for (std::size_t i = 0; i < sizeof value; ++i)
+    out += static_cast<char>(static_cast<std::uint64_t>(value) >> (8 * i));
 }
 
 std::uint32_t clipped(std::uint64_t value) { return static_cast<std::uint32_t>(std::min(value, most32)); }
@@ -150,10 +151,10 @@ void ZipWriter::finish(std::string& out) {
     put(out, clipped(e.bytes));
     put(out, static_cast<std::uint16_t>(e.name.size()));
     put(out, static_cast<std::uint16_t>(extra));
-    put<std::uint16_t>(out, 0);                   // comment
-    put<std::uint16_t>(out, 0);                   // disk
-    put<std::uint16_t>(out, 0);                   // internal attributes
-    put<std::uint32_t>(out, 0100644U << 16);      // a plain file
+    put<std::uint16_t>(out, 0);               // comment
+    put<std::uint16_t>(out, 0);               // disk
+    put<std::uint16_t>(out, 0);               // internal attributes
+    put<std::uint32_t>(out, 0100644U << 16);  // a plain file
     put(out, clipped(e.offset));
     out += e.name;
     if (extra != 0) {
@@ -206,7 +207,8 @@ std::uint64_t ZipWriter::stored_size(const std::vector<std::pair<std::size_t, st
 std::uint32_t crc32_of(std::uint32_t crc, std::string_view bytes) {
   while (!bytes.empty()) {
     const auto part = bytes.substr(0, 1 << 30);
-    crc = static_cast<std::uint32_t>(::crc32(crc, reinterpret_cast<const Bytef*>(part.data()), static_cast<uInt>(part.size())));
+    crc = static_cast<std::uint32_t>(
+        ::crc32(crc, reinterpret_cast<const Bytef*>(part.data()), static_cast<uInt>(part.size())));
     bytes.remove_prefix(part.size());
   }
   return crc;

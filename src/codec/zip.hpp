@@ -1,7 +1,7 @@
 #pragma once
-// Zip archives written from front to back: the heads and the directory as bytes, and the deflating of an entry.
-// The data itself passes by the caller. Sizes beyond 4 GiB and more than 65,535 entries use zip64; names are
-// UTF-8; times are UTC.
+// Zip archives written from front to back: the heads and the directory as bytes, and the deflating of an
+// entry. The data itself passes by the caller. Sizes beyond 4 GiB and more than 65,535 entries use zip64;
+// names are UTF-8; times are UTC.
 
 #include <chrono>
 #include <cstdint>
@@ -40,7 +40,8 @@ class ZipWriter {
   void finish(std::string& out);
 
   /// Bytes of an archive that has only stored entries: (length of the name, bytes) each.
-  [[nodiscard]] static std::uint64_t stored_size(const std::vector<std::pair<std::size_t, std::uint64_t>>& entries);
+  [[nodiscard]] static std::uint64_t stored_size(
+      const std::vector<std::pair<std::size_t, std::uint64_t>>& entries);
 
  private:
   struct Entry {

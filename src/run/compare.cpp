@@ -50,23 +50,34 @@ bool differ(const char* a, const char* b, double& distance) {
     return true;
   } else {
     if (x == y) return false;
-    distance = x > y ? static_cast<double>(x) - static_cast<double>(y) : static_cast<double>(y) - static_cast<double>(x);
+    distance = x > y ? static_cast<double>(x) - static_cast<double>(y)
+                     : static_cast<double>(y) - static_cast<double>(x);
     return true;
   }
 }
 
 bool differ(Dtype dtype, const char* a, const char* b, double& distance) {
   switch (dtype) {
-    case Dtype::i8: return differ<std::int8_t>(a, b, distance);
-    case Dtype::i16: return differ<std::int16_t>(a, b, distance);
-    case Dtype::i32: return differ<std::int32_t>(a, b, distance);
-    case Dtype::i64: return differ<std::int64_t>(a, b, distance);
-    case Dtype::u16: return differ<std::uint16_t>(a, b, distance);
-    case Dtype::u32: return differ<std::uint32_t>(a, b, distance);
-    case Dtype::u64: return differ<std::uint64_t>(a, b, distance);
-    case Dtype::f32: return differ<float>(a, b, distance);
-    case Dtype::f64: return differ<double>(a, b, distance);
-    default: return differ<std::uint8_t>(a, b, distance);
+    case Dtype::i8:
+      return differ<std::int8_t>(a, b, distance);
+    case Dtype::i16:
+      return differ<std::int16_t>(a, b, distance);
+    case Dtype::i32:
+      return differ<std::int32_t>(a, b, distance);
+    case Dtype::i64:
+      return differ<std::int64_t>(a, b, distance);
+    case Dtype::u16:
+      return differ<std::uint16_t>(a, b, distance);
+    case Dtype::u32:
+      return differ<std::uint32_t>(a, b, distance);
+    case Dtype::u64:
+      return differ<std::uint64_t>(a, b, distance);
+    case Dtype::f32:
+      return differ<float>(a, b, distance);
+    case Dtype::f64:
+      return differ<double>(a, b, distance);
+    default:
+      return differ<std::uint8_t>(a, b, distance);
   }
 }
 
@@ -94,8 +105,10 @@ struct Comparison::Impl {
   std::string window_a, window_b;
 
   void tell(std::string line) {
-    if (differs.size() < most_lines) differs.emplace_back(std::move(line));
-    else if (differs.size() == most_lines) differs.emplace_back("… and more");
+    if (differs.size() < most_lines)
+      differs.emplace_back(std::move(line));
+    else if (differs.size() == most_lines)
+      differs.emplace_back("… and more");
   }
 
   void pair_up() {
@@ -110,19 +123,22 @@ struct Comparison::Impl {
       if (others.count(d.name) != 0) pairs.emplace_back(nullptr, &d);
   }
 
-  void add(const Dataset* x, const Dataset* y, bool identical, std::optional<std::uint64_t> first, std::optional<double> largest) {
+  void add(const Dataset* x, const Dataset* y, bool identical, std::optional<std::uint64_t> first,
+           std::optional<double> largest) {
     same = same && identical;
-    sets.push_back(json::object{{"name", x != nullptr ? x->name : y->name},
-                                {"identical", identical},
-                                {"a", described(x)},
-                                {"b", described(y)},
-                                {"first_difference", first ? json::value(*first) : json::value()},
-                                {"max_abs_difference", largest && std::isfinite(*largest) ? json::value(*largest) : json::value()}});
+    sets.push_back(json::object{
+        {"name", x != nullptr ? x->name : y->name},
+        {"identical", identical},
+        {"a", described(x)},
+        {"b", described(y)},
+        {"first_difference", first ? json::value(*first) : json::value()},
+        {"max_abs_difference", largest && std::isfinite(*largest) ? json::value(*largest) : json::value()}});
   }
 
   Result<void> datasets(std::size_t& done) {
     const auto [x, y] = pairs[index];
-    if (x == nullptr || y == nullptr || x->sha256 == y->sha256 || x->dtype != y->dtype || x->shape != y->shape) {
+    if (x == nullptr || y == nullptr || x->sha256 == y->sha256 || x->dtype != y->dtype ||
+        x->shape != y->shape) {
       const bool identical = x != nullptr && y != nullptr && x->sha256 == y->sha256;
       add(x, y, identical, std::nullopt, identical ? std::optional<double>(0) : std::nullopt);
       ++index;
@@ -174,15 +190,18 @@ struct Comparison::Impl {
       }
       for (const auto& item : y.get_object())
         if (!x.get_object().contains(item.key())) {
-          tell((prefix.empty() ? "" : prefix + ".") + std::string(item.key()) + ": (none) → " + shown(item.value()));
+          tell((prefix.empty() ? "" : prefix + ".") + std::string(item.key()) + ": (none) → " +
+               shown(item.value()));
           equal = false;
         }
       return equal;
     }
-    if (depth > 0 && x.is_array() && y.is_array() && x.get_array().size() == y.get_array().size() && x.get_array().size() <= 1000) {
+    if (depth > 0 && x.is_array() && y.is_array() && x.get_array().size() == y.get_array().size() &&
+        x.get_array().size() <= 1000) {
       bool equal = true;
       for (std::size_t i = 0; i < x.get_array().size(); ++i)
-        equal = walk(prefix + "." + std::to_string(i), x.get_array()[i], y.get_array()[i], depth - 1) && equal;
+        equal =
+            walk(prefix + "." + std::to_string(i), x.get_array()[i], y.get_array()[i], depth - 1) && equal;
       return equal;
     }
     tell(prefix + ": " + shown(x) + " → " + shown(y));
@@ -209,9 +228,12 @@ struct Comparison::Impl {
     record("seeds", parse_member(a.seeds), parse_member(b.seeds));
     record("options", parse_member(a.options), parse_member(b.options));
     if (a.source != b.source) tell("source: another script");
-    if (a.function != b.function) tell("function: " + a.function.value_or("(none)") + " → " + b.function.value_or("(none)"));
-    record("arguments", a.arguments ? parse_member(*a.arguments) : json::value(), b.arguments ? parse_member(*b.arguments) : json::value());
-    if (a.history != b.history || a.history_complete != b.history_complete) tell("history: other calls came before in the session");
+    if (a.function != b.function)
+      tell("function: " + a.function.value_or("(none)") + " → " + b.function.value_or("(none)"));
+    record("arguments", a.arguments ? parse_member(*a.arguments) : json::value(),
+           b.arguments ? parse_member(*b.arguments) : json::value());
+    if (a.history != b.history || a.history_complete != b.history_complete)
+      tell("history: other calls came before in the session");
     if (a.stdout_text != b.stdout_text) tell("stdout: another text");
     if (kept_a.layout.values_sha256 == kept_b.layout.values_sha256) return {};
     if (std::max(kept_a.layout.text.bytes, kept_b.layout.text.bytes) > largest_text) {
@@ -256,7 +278,9 @@ Result<bool> Comparison::step() {
 }
 
 json::object Comparison::take() {
-  return {{"identical", impl_->same}, {"datasets", std::move(impl_->sets)}, {"differs", std::move(impl_->differs)}};
+  return {{"identical", impl_->same},
+          {"datasets", std::move(impl_->sets)},
+          {"differs", std::move(impl_->differs)}};
 }
 
 }  // namespace myelin::run

@@ -16,8 +16,8 @@ class Comparison {
   Comparison& operator=(const Comparison&) = delete;
   /// True while there is more to do.
   Result<bool> step();
-  /// After the last step. `identical`: the same datasets, bit for bit (a NaN equals every NaN), and the same values beside them;
-  /// what was printed and where it ran does not count, but is told in `differs`.
+  /// After the last step. `identical`: the same datasets, bit for bit (a NaN equals every NaN), and the same
+  /// values beside them; what was printed and where it ran does not count, but is told in `differs`.
   [[nodiscard]] boost::json::object take();
 
  private:

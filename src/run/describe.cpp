@@ -21,9 +21,14 @@ json::string utf8(const std::string& bytes) {
   out.reserve(bytes.size());
   for (std::size_t i = 0; i < bytes.size();) {
     const auto c = static_cast<unsigned char>(bytes[i]);
-    const std::size_t size = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+    const std::size_t size = c < 0x80                ? 1
+                             : c >= 0xC2 && c < 0xE0 ? 2
+                             : c >= 0xE0 && c < 0xF0 ? 3
+                             : c >= 0xF0 && c < 0xF5 ? 4
+                                                     : 0;
     bool good = size != 0 && i + size <= bytes.size();
-    for (std::size_t k = 1; good && k < size; ++k) good = (static_cast<unsigned char>(bytes[i + k]) & 0xC0) == 0x80;
+    for (std::size_t k = 1; good && k < size; ++k)
+      good = (static_cast<unsigned char>(bytes[i + k]) & 0xC0) == 0x80;
     if (good) {
       out.append(std::string_view(bytes).substr(i, size));
       i += size;
@@ -101,21 +106,27 @@ std::string file_stem(const Record& record) {
   std::string stem;
   for (const char c : record.title.substr(0, 60)) {
     const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (safe) stem += c;
-    else if (!stem.empty() && stem.back() != '-') stem += '-';
+    if (safe)
+      stem += c;
+    else if (!stem.empty() && stem.back() != '-')
+      stem += '-';
   }
   if (!stem.empty() && stem.back() != '-') stem += '-';
   return stem + record.id;
 }
 
-std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<std::pair<std::string, FileFacts>>& files) {
+std::string crate_metadata(const Record& r, const Kept& kept,
+                           const std::vector<std::pair<std::string, FileFacts>>& files) {
   json::array graph, parts, results, software;
   json::object script{{"@id", r.source ? "script.py" : "call.json"}};
   json::array described;
   std::map<std::string, const Dataset*> sets;
   for (const auto& d : kept.datasets) sets[d.file()] = &d;
   for (const auto& [name, facts] : files) {
-    json::object file{{"@id", name}, {"@type", "File"}, {"name", name}, {"contentSize", std::to_string(facts.bytes)},
+    json::object file{{"@id", name},
+                      {"@type", "File"},
+                      {"name", name},
+                      {"contentSize", std::to_string(facts.bytes)},
                       {"sha256", facts.sha256}};
     const auto ends = [&n = name](std::string_view suffix) { return n.ends_with(suffix); };
     if (ends(".npy")) {
@@ -126,10 +137,12 @@ std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<
         std::string shape;
         for (const auto n : set->shape) shape += (shape.empty() ? "" : " × ") + std::to_string(n);
         file["description"] = "array of " + shape + " numbers" + (set->unit ? " in " + *set->unit : "");
+        if (set->unit) file["variableMeasured"] = json::object{{"@id", "#variable-" + set->name}};
         if (set->unit)
-          file["variableMeasured"] = json::object{{"@id", "#variable-" + set->name}};
-        if (set->unit)
-          described.push_back(json::object{{"@id", "#variable-" + set->name}, {"@type", "PropertyValue"}, {"name", set->name}, {"unitText", *set->unit}});
+          described.push_back(json::object{{"@id", "#variable-" + set->name},
+                                           {"@type", "PropertyValue"},
+                                           {"name", set->name},
+                                           {"unitText", *set->unit}});
       }
     } else if (ends(".csv")) {
       file["encodingFormat"] = "text/csv";
@@ -152,17 +165,22 @@ std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<
     for (const auto& item : versions.get_object()) {
       const std::string id = "#" + std::string(item.key());
       python |= id == "#python";
-      json::object application{{"@id", id}, {"@type", item.key() == "python" ? "ComputerLanguage" : "SoftwareApplication"}, {"name", item.key()}};
-      application["version"] = item.value().is_string() ? std::string(item.value().get_string().c_str()) : json::serialize(item.value());
+      json::object application{{"@id", id},
+                               {"@type", item.key() == "python" ? "ComputerLanguage" : "SoftwareApplication"},
+                               {"name", item.key()}};
+      application["version"] = item.value().is_string() ? std::string(item.value().get_string().c_str())
+                                                        : json::serialize(item.value());
       described.push_back(std::move(application));
       software.push_back(json::object{{"@id", id}});
     }
-  if (!python) described.push_back(json::object{{"@id", "#python"}, {"@type", "ComputerLanguage"}, {"name", "Python"}});
+  if (!python)
+    described.push_back(json::object{{"@id", "#python"}, {"@type", "ComputerLanguage"}, {"name", "Python"}});
   const std::string user = r.owner_name.empty() ? r.owner : r.owner_name;
   json::array objects{script};
   for (const auto& input : r.inputs) {
     objects.push_back(json::object{{"@id", "#" + input}});
-    described.push_back(json::object{{"@id", "#" + input}, {"@type", "CreativeWork"}, {"name", "run " + input}});
+    described.push_back(
+        json::object{{"@id", "#" + input}, {"@type", "CreativeWork"}, {"name", "run " + input}});
   }
   json::object action{{"@id", "#" + r.id},
                       {"@type", "CreateAction"},
@@ -185,7 +203,8 @@ std::string crate_metadata(const Record& r, const Kept& kept, const std::vector<
   graph.push_back(json::object{{"@id", "./"},
                                {"@type", "Dataset"},
                                {"name", r.title},
-                               {"description", "Script, parameters, software versions and results of run " + r.id + " on the engine " + r.engine},
+                               {"description", "Script, parameters, software versions and results of run " +
+                                                   r.id + " on the engine " + r.engine},
                                {"identifier", r.id},
                                {"datePublished", iso_time(r.ended.value_or(r.created))},
                                {"creator", json::object{{"@id", "#user"}}},

@@ -17,8 +17,8 @@ namespace myelin::run {
 /// run.json: the run object with its history.
 [[nodiscard]] std::string record_text(const Record& record);
 
-/// JSON-LD of an RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) that describes one run as a CreateAction. `files` are those of the
-/// crate with their checksums; datasets are recognised by name.
+/// JSON-LD of an RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) that describes one run as a CreateAction.
+/// `files` are those of the crate with their checksums; datasets are recognised by name.
 [[nodiscard]] std::string crate_metadata(const Record& record, const Kept& kept,
                                          const std::vector<std::pair<std::string, FileFacts>>& files);
 

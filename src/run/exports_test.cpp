@@ -17,9 +17,11 @@ struct Python {
   std::string executable = "python3";
   bool found = false;
   explicit Python(bool numpy) {
-    for (const std::string& candidate : {std::string(MYELIN_SOURCE_DIR "/.venv-test/bin/python"), std::string("python3")}) {
+    for (const std::string& candidate :
+         {std::string(MYELIN_SOURCE_DIR "/.venv-test/bin/python"), std::string("python3")}) {
       executable = candidate;
-      const std::string probe = "'" + candidate + "' -c '" + (numpy ? "import numpy" : "pass") + "' 2>/dev/null";
+      const std::string probe =
+          "'" + candidate + "' -c '" + (numpy ? "import numpy" : "pass") + "' 2>/dev/null";
       if ((found = std::system(probe.c_str()) == 0)) return;
     }
   }
@@ -49,15 +51,19 @@ TEST_F(RunTest, DatasetsInEveryFormat) {
   const std::string id = done(recording());
   EXPECT_EQ(get_dataset(id, "events.times", DatasetFormat::csv), "events.times [ms]\n0.5\n1.0\nnan\n");
   EXPECT_EQ(get_dataset(id, "events.times", DatasetFormat::json), "[0.5,1.0,null]");
-  EXPECT_EQ(get_dataset(id, "w", DatasetFormat::csv), "w[0] [pA],w[1] [pA],w[2] [pA]\n1.0,2.0,3.0\n4.0,5.0,6.0\n");
-  EXPECT_EQ(get_dataset(id, "cube", DatasetFormat::csv), "dim_0,dim_1,dim_2,cube\n0,0,0,1\n0,0,1,2\n1,0,0,3\n1,0,1,4\n");
+  EXPECT_EQ(get_dataset(id, "w", DatasetFormat::csv),
+            "w[0] [pA],w[1] [pA],w[2] [pA]\n1.0,2.0,3.0\n4.0,5.0,6.0\n");
+  EXPECT_EQ(get_dataset(id, "cube", DatasetFormat::csv),
+            "dim_0,dim_1,dim_2,cube\n0,0,0,1\n0,0,1,2\n1,0,0,3\n1,0,1,4\n");
   EXPECT_EQ(get_dataset(id, "on", DatasetFormat::csv), "on\n0\n1\n");
   EXPECT_EQ(get_dataset(id, "on", DatasetFormat::json), "[false,true]");
   EXPECT_EQ(get_dataset(id, "none", DatasetFormat::json), "[]");
   EXPECT_EQ(get_dataset(id, "none", DatasetFormat::csv), "none[0],none[1],none[2]\n");
-  EXPECT_EQ(codec::test::CborReader(get_dataset(id, "w", DatasetFormat::cbor)).document(), "40([[2,3],86([1.0,2.0,3.0,4.0,5.0,6.0])])");
+  EXPECT_EQ(codec::test::CborReader(get_dataset(id, "w", DatasetFormat::cbor)).document(),
+            "40([[2,3],86([1.0,2.0,3.0,4.0,5.0,6.0])])");
   EXPECT_EQ(get_dataset(id, "cube", DatasetFormat::npy), read_file(directory(id) / "data" / "cube.npy"));
-  EXPECT_NE(get_dataset(id, "nothing", DatasetFormat::csv).find("there are: events.times, events.senders"), std::string::npos);
+  EXPECT_NE(get_dataset(id, "nothing", DatasetFormat::csv).find("there are: events.times, events.senders"),
+            std::string::npos);
 }
 
 TEST_F(RunTest, NumpyReadsTheFilesAndTheNpz) {
@@ -78,7 +84,8 @@ assert z["on"].dtype == bool and z["on"].tolist() == [False, True]
 assert z["none"].shape == (0, 3) and z["list"].tolist() == [1, 2, 3]
 for path in pathlib.Path("runs").rglob("*.npy"):
     assert numpy.array_equal(numpy.load(path), z[path.name[:-4]], equal_nan=z[path.name[:-4]].dtype.kind == "f"), path
-)"), 0);
+)"),
+            0);
 }
 
 TEST_F(RunTest, ColumnsThatBelongTogetherShareACsvFile) {
@@ -94,17 +101,22 @@ assert z.testzip() is None
 assert sorted(z.namelist()) == ["cube.csv", "events.V_m.csv", "events.csv", "list.csv", "none.csv", "on.csv", "w.csv"], z.namelist()
 assert z.read("events.csv") == b"events.times [ms],events.senders\n0.5,7\n1.0,8\nnan,9\n", z.read("events.csv")
 assert z.read("events.V_m.csv") == b"events.V_m [mV]\n-65.5\n-70.0\n"
-)"), 0);
+)"),
+            0);
 }
 
 TEST_F(RunTest, CborHasTheRunAndItsArrays) {
   start();
-  const std::string id = done(RopeBuilder().text("{\"data\":{\"v\":").array(Dtype::i8, {2}, raw<std::int8_t>({1, 2})).text(",\"l\":[0.5]}}"));
+  const std::string id = done(RopeBuilder()
+                                  .text("{\"data\":{\"v\":")
+                                  .array(Dtype::i8, {2}, raw<std::int8_t>({1, 2}))
+                                  .text(",\"l\":[0.5]}}"));
   const std::string document = codec::test::CborReader(get_export(id, ExportFormat::cbor)).document();
   EXPECT_NE(document.find("\"datasets\":{\"v\":72([1,2]),\"l\":86([0.5])}"), std::string::npos) << document;
   EXPECT_NE(document.find("\"id\":\"" + id + "\""), std::string::npos);
   const std::string none = done(RopeBuilder().text("{\"data\":\"text\"}"));
-  EXPECT_NE(codec::test::CborReader(get_export(none, ExportFormat::cbor)).document().find("\"datasets\":{}"), std::string::npos);
+  EXPECT_NE(codec::test::CborReader(get_export(none, ExportFormat::cbor)).document().find("\"datasets\":{}"),
+            std::string::npos);
 }
 
 TEST_F(RunTest, TheCrateDescribesItself) {
@@ -168,7 +180,8 @@ assert json.loads(z.read("run.json"))["title"] == 'A "network" <é>'
 assert json.loads(z.read("result.json"))["data"]["w"] == {"$npy": "data/w.npy"}
 z, items, action = check("call.zip")
 assert json.loads(z.read("call.json")) == {"function": "Simulate", "arguments": {"args": [100.0], "kwargs": {}}}
-)"), 0);
+)"),
+            0);
 }
 
 TEST_F(RunTest, ArchivesBeyondFourGibibytesAreZip64) {
@@ -198,7 +211,8 @@ import zipfile
 z = zipfile.ZipFile("large.zip")
 assert z.getinfo("large.npy").file_size == (5 << 30) + 3
 assert z.read("small.txt") == b"hello" and z.read("packed.txt") == b"hello hello"
-)"), 0);
+)"),
+            0);
 }
 
 TEST_F(RunTest, ComparisonFindsWhatDiffers) {
@@ -237,13 +251,17 @@ TEST_F(RunTest, ComparisonFindsWhatDiffers) {
   EXPECT_TRUE(sets["new"].at("a").is_null());
   EXPECT_TRUE(sets["cube"].at("b").is_null());
   const std::string differs = text(found["differs"]);
-  for (const char* line : {"\"versions.nest: 3.9 → 3.10\"", "\"versions.numpy: (none) → 2\"", "\"seeds.rng_seed: (none) → 2\"",
-                           "\"source: another script\"", "\"stdout: another text\"", "\"data.rate: 12.5 → 12.75\""})
+  for (const char* line :
+       {"\"versions.nest: 3.9 → 3.10\"", "\"versions.numpy: (none) → 2\"", "\"seeds.rng_seed: (none) → 2\"",
+        "\"source: another script\"", "\"stdout: another text\"", "\"data.rate: 12.5 → 12.75\""})
     EXPECT_NE(differs.find(line), std::string::npos) << line << " in " << differs;
 
   // NaN equals NaN whatever its bits; the sign of zero counts.
   const auto one = [&](std::vector<std::uint64_t> bits, const std::string& rest = "") {
-    return done(RopeBuilder().text("{\"data\":{\"v\":").array(Dtype::f64, {bits.size()}, raw(bits)).text(rest + "}}"));
+    return done(RopeBuilder()
+                    .text("{\"data\":{\"v\":")
+                    .array(Dtype::f64, {bits.size()}, raw(bits))
+                    .text(rest + "}}"));
   };
   auto nans = compared(one({0x7ff8000000000000, 0}), one({0x7ff8000000000001, 0}));
   EXPECT_TRUE(nans["identical"].as_bool()) << text(nans);

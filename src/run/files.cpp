@@ -24,7 +24,8 @@ Error write_failure(const std::filesystem::path& path, int number) {
   return error;
 }
 
-Result<void> write_all(int fd, std::string_view bytes, std::uint64_t offset, const std::filesystem::path& path) {
+Result<void> write_all(int fd, std::string_view bytes, std::uint64_t offset,
+                       const std::filesystem::path& path) {
   while (!bytes.empty()) {
     const ssize_t wrote = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (wrote < 0 && errno == EINTR) continue;
@@ -37,7 +38,8 @@ Result<void> write_all(int fd, std::string_view bytes, std::uint64_t offset, con
 
 }  // namespace
 
-// ---- checksums -----------------------------------------------------------------------------------------------------
+// ---- checksums
+// -----------------------------------------------------------------------------------------------------
 
 struct Sha256::Impl {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -73,17 +75,22 @@ std::string Sha256::hex() {
   return text;
 }
 
-// ---- writing -------------------------------------------------------------------------------------------------------
+// ---- writing
+// -------------------------------------------------------------------------------------------------------
 
 Result<void> WriteContext::step(const char* name) const {
   if (fault)
-    if (const int number = fault(name)) return os::failure(std::string("can't ") + name + " a file of the run", number);
+    if (const int number = fault(name))
+      return os::failure(std::string("can't ") + name + " a file of the run", number);
   return {};
 }
 
 Result<void> WriteContext::take(std::uint64_t bytes) {
   if (bytes > budget)
-    return Error{Code::quota, "this result is larger than what is left of your quota for runs. Delete runs that you no longer need", ""};
+    return Error{
+        Code::quota,
+        "this result is larger than what is left of your quota for runs. Delete runs that you no longer need",
+        ""};
   budget -= bytes;
   return {};
 }
@@ -164,8 +171,8 @@ Result<void> sync_directory(const std::filesystem::path& directory, const WriteC
   return {};
 }
 
-Result<void> sync_all(const std::filesystem::path& directory, const std::vector<std::filesystem::path>& directories,
-                      WriteContext& context) {
+Result<void> sync_all(const std::filesystem::path& directory,
+                      const std::vector<std::filesystem::path>& directories, WriteContext& context) {
   if (context.files > sync_each) {
     if (auto allowed = context.step("sync"); !allowed) return allowed;
     const os::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -177,29 +184,35 @@ Result<void> sync_all(const std::filesystem::path& directory, const std::vector<
   return {};
 }
 
-// ---- reading -------------------------------------------------------------------------------------------------------
+// ---- reading
+// -------------------------------------------------------------------------------------------------------
 
-CheckedFile::CheckedFile(std::filesystem::path path, std::string label, std::uint64_t bytes, std::string sha256)
+CheckedFile::CheckedFile(std::filesystem::path path, std::string label, std::uint64_t bytes,
+                         std::string sha256)
     : path_(std::move(path)), label_(std::move(label)), bytes_(bytes), sha256_(std::move(sha256)) {}
 
 Error CheckedFile::damaged(std::string_view what) const {
-  return {Code::internal, label_ + " is damaged: " + std::string(what) + ". Restore it from a backup, or run it again", ""};
+  return {Code::internal,
+          label_ + " is damaged: " + std::string(what) + ". Restore it from a backup, or run it again", ""};
 }
 
 Result<void> CheckedFile::open() {
   if (fd_) return {};
   fd_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd_ && errno == ENOENT) return Error{Code::gone, label_ + " does not exist any more: the run was deleted", ""};
+  if (!fd_ && errno == ENOENT)
+    return Error{Code::gone, label_ + " does not exist any more: the run was deleted", ""};
   if (!fd_) return os::failure("can't read " + label_);
   auto size = os::file_size(fd_.get());
   if (!size) return size.take_error();
-  if (*size != bytes_) return damaged("it has " + std::to_string(*size) + " bytes instead of " + std::to_string(bytes_));
+  if (*size != bytes_)
+    return damaged("it has " + std::to_string(*size) + " bytes instead of " + std::to_string(bytes_));
   return {};
 }
 
 Result<void> CheckedFile::read(std::uint64_t offset, std::span<char> into) {
   if (auto opened = open(); !opened) return opened;
-  if (auto got = os::read_exactly_at(fd_.get(), into.data(), into.size(), offset); !got) return damaged(got.error().message);
+  if (auto got = os::read_exactly_at(fd_.get(), into.data(), into.size(), offset); !got)
+    return damaged(got.error().message);
   if (offset != next_ || into.empty()) return {};
   sha_.update({into.data(), into.size()});
   next_ += into.size();

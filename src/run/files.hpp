@@ -6,9 +6,9 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <vector>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.hpp"
 #include "os/fd.hpp"
@@ -75,12 +75,12 @@ class FileWriter {
 };
 
 /// Everything that was written below `directory`, and the directory itself, is on the disk after it.
-Result<void> sync_all(const std::filesystem::path& directory, const std::vector<std::filesystem::path>& directories,
-                      WriteContext& context);
+Result<void> sync_all(const std::filesystem::path& directory,
+                      const std::vector<std::filesystem::path>& directories, WriteContext& context);
 Result<void> sync_directory(const std::filesystem::path& directory, const WriteContext& context);
 
-/// A finished file. Reads from the front to the end are checked: the last one is an error when the file is not what was
-/// written. `label` names it in errors.
+/// A finished file. Reads from the front to the end are checked: the last one is an error when the file is
+/// not what was written. `label` names it in errors.
 class CheckedFile {
  public:
   CheckedFile(std::filesystem::path path, std::string label, std::uint64_t bytes, std::string sha256);

@@ -43,7 +43,8 @@ TextFile read_text_file(const json::value& value) {
   std::uint64_t end = 0;
   for (const auto& hole : value.at("holes").as_array()) {
     const auto at = hole.at(0).to_number<std::uint64_t>(), bytes = hole.at(1).to_number<std::uint64_t>();
-    if (at < end || at > file.bytes || bytes > file.bytes - at) throw std::out_of_range("a hole out of order");
+    if (at < end || at > file.bytes || bytes > file.bytes - at)
+      throw std::out_of_range("a hole out of order");
     end = at + bytes;
     file.holes.emplace_back(at, bytes);
   }
@@ -74,7 +75,8 @@ Result<Kept> parse_layout(const std::string& datasets, const std::string& layout
       Dataset d;
       d.name = item.at("name").as_string().c_str();
       const auto dtype = codec::dtype_of(item.at("dtype").as_string());
-      if (!dtype || d.name.empty() || d.name.find('/') != std::string::npos) throw std::out_of_range("a dataset");
+      if (!dtype || d.name.empty() || d.name.find('/') != std::string::npos)
+        throw std::out_of_range("a dataset");
       d.dtype = *dtype;
       for (const auto& n : item.at("shape").as_array()) d.shape.push_back(n.to_number<std::uint64_t>());
       if (item.at("unit").is_string()) d.unit = item.at("unit").as_string().c_str();
@@ -87,7 +89,8 @@ Result<Kept> parse_layout(const std::string& datasets, const std::string& layout
     if (const auto* bare = root.as_object().if_contains("bare")) kept.layout.bare = read_text_file(*bare);
     for (const auto& index : root.at("arrays").as_array()) {
       kept.layout.arrays.push_back(index.to_number<std::size_t>());
-      if (kept.layout.arrays.back() >= kept.datasets.size()) throw std::out_of_range("an array without its dataset");
+      if (kept.layout.arrays.back() >= kept.datasets.size())
+        throw std::out_of_range("an array without its dataset");
     }
     if (kept.layout.arrays.size() != kept.layout.text.holes.size() ||
         (kept.layout.bare && kept.layout.bare->holes.size() != kept.layout.arrays.size()))
@@ -96,7 +99,8 @@ Result<Kept> parse_layout(const std::string& datasets, const std::string& layout
     kept.layout.record_sha256 = root.at("record_sha256").as_string().c_str();
     kept.layout.record_bytes = root.at("record_bytes").to_number<std::uint64_t>();
   } catch (const std::exception& e) {
-    return Error{Code::internal, std::string("the database's list of the run's files is damaged: ") + e.what(), ""};
+    return Error{Code::internal,
+                 std::string("the database's list of the run's files is damaged: ") + e.what(), ""};
   }
   return kept;
 }
@@ -115,9 +119,10 @@ std::string UniqueNames::take(const std::string& name) {
 
 std::optional<std::string> unit_of(std::string_view field) {
   static const std::map<std::string_view, const char*> units = {
-      {"times", "ms"},   {"time", "ms"},  {"t", "ms"},       {"time_ms", "ms"}, {"delay", "ms"}, {"delays", "ms"},
-      {"V_m", "mV"},     {"V_th", "mV"},  {"V_reset", "mV"}, {"E_L", "mV"},     {"v", "mV"},     {"g_ex", "nS"},
-      {"g_in", "nS"},    {"w", "pA"},     {"weight", "pA"},  {"weights", "pA"}, {"C_m", "pF"}};
+      {"times", "ms"},   {"time", "ms"}, {"t", "ms"},    {"time_ms", "ms"}, {"delay", "ms"},
+      {"delays", "ms"},  {"V_m", "mV"},  {"V_th", "mV"}, {"V_reset", "mV"}, {"E_L", "mV"},
+      {"v", "mV"},       {"g_ex", "nS"}, {"g_in", "nS"}, {"w", "pA"},       {"weight", "pA"},
+      {"weights", "pA"}, {"C_m", "pF"}};
   if (const auto found = units.find(field); found != units.end()) return found->second;
   if (field.starts_with("I_")) return "pA";
   return std::nullopt;

@@ -1,12 +1,12 @@
 #pragma once
-// Which files hold a run's result. Kept in the store as JSON, beside the list of datasets; so a damaged directory
-// can't mislead its reader.
+// Which files hold a run's result. Kept in the store as JSON, beside the list of datasets; so a damaged
+// directory can't mislead its reader.
 //
 //   run.json            the record, as it was when the run ended
 //   result.json         the answer's text, RFC 8259; where an array was stands {"$npy":"data/NAME.npy"}
-//   result.bare.json    the same with NaN, Infinity, -Infinity where result.json has null; only if there are any
-//   data/NAME.npy       the arrays, and the lists of numbers in the text
-//   SHA256SUMS          of all the others, for sha256sum -c
+//   result.bare.json    the same with NaN, Infinity, -Infinity where result.json has null; only if there are
+//   any data/NAME.npy       the arrays, and the lists of numbers in the text SHA256SUMS          of all the
+//   others, for sha256sum -c
 
 #include <cstdint>
 #include <map>
@@ -25,9 +25,9 @@ struct Dataset {
   codec::Dtype dtype = codec::Dtype::none;
   std::vector<std::uint64_t> shape;
   std::optional<std::string> unit;
-  std::uint64_t bytes = 0;   // of the data
-  std::string sha256;        // of the .npy file
-  std::uint32_t crc32 = 0;   // of the .npy file
+  std::uint64_t bytes = 0;  // of the data
+  std::string sha256;       // of the .npy file
+  std::uint32_t crc32 = 0;  // of the .npy file
   [[nodiscard]] std::string file() const { return "data/" + name + ".npy"; }
   [[nodiscard]] std::uint64_t elements() const;
 };
@@ -66,7 +66,8 @@ class UniqueNames {
   std::map<std::string, std::size_t> next_;
 };
 
-/// The unit that a field of this name has, by convention of the simulators; none if it is not known to have one.
+/// The unit that a field of this name has, by convention of the simulators; none if it is not known to have
+/// one.
 [[nodiscard]] std::optional<std::string> unit_of(std::string_view field);
 
 }  // namespace myelin::run

@@ -14,19 +14,22 @@ namespace {
 using codec::Dtype;
 
 constexpr std::size_t piece_bytes = 256 * 1024;
-constexpr std::size_t window_bytes = 64 * 1024;     // of each column; a multiple of every item size
-constexpr std::size_t most_columns = 64;            // of one CSV file, each with a descriptor and a window
-constexpr std::size_t most_packed = 4 << 20;        // deflated in one piece of work
-constexpr std::uint64_t widest_table = 4096;        // columns of a two-dimensional dataset
+constexpr std::size_t window_bytes = 64 * 1024;  // of each column; a multiple of every item size
+constexpr std::size_t most_columns = 64;         // of one CSV file, each with a descriptor and a window
+constexpr std::size_t most_packed = 4 << 20;     // deflated in one piece of work
+constexpr std::uint64_t widest_table = 4096;     // columns of a two-dimensional dataset
 
 }  // namespace
 
 CheckedFile Place::open(const std::string& file, std::uint64_t bytes, std::string sha256) const {
   return {directory / file, file + " of run " + id, bytes, std::move(sha256)};
 }
-CheckedFile Place::open(const Dataset& d) const { return open(d.file(), d.bytes + codec::npy_head_bytes, d.sha256); }
+CheckedFile Place::open(const Dataset& d) const {
+  return open(d.file(), d.bytes + codec::npy_head_bytes, d.sha256);
+}
 
-// ---- ropes of stored files -----------------------------------------------------------------------------------------
+// ---- ropes of stored files
+// -----------------------------------------------------------------------------------------
 
 struct StoredRope::Segments {
   struct Segment {
@@ -39,7 +42,8 @@ struct StoredRope::Segments {
   [[nodiscard]] std::uint64_t end() const { return list.empty() ? 0 : list.back().base + list.back().bytes; }
 
   Result<std::size_t> read(std::uint64_t offset, std::span<char> into) {
-    auto after = std::upper_bound(list.begin(), list.end(), offset, [](std::uint64_t at, const Segment& s) { return at < s.base; });
+    auto after = std::upper_bound(list.begin(), list.end(), offset,
+                                  [](std::uint64_t at, const Segment& s) { return at < s.base; });
     // Empty segments share their base with the next one, which then comes last.
     if (after == list.begin() || into.empty()) return std::size_t{0};
     Segment& s = *std::prev(after);
@@ -82,7 +86,8 @@ void StoredRope::array(const Dataset& d) {
   pieces_.push_back(piece);
 }
 
-Result<void> StoredRope::text_file(const std::string& name, const TextFile& file, const std::vector<const Dataset*>& arrays) {
+Result<void> StoredRope::text_file(const std::string& name, const TextFile& file,
+                                   const std::vector<const Dataset*>& arrays) {
   CheckedFile stored = place_.open(name, file.bytes, file.sha256);
   std::string part(piece_bytes, '\0');
   for (std::uint64_t at = 0; at < file.bytes;) {
@@ -118,7 +123,8 @@ Result<StoredRope::Parts> StoredRope::finish() {
   return Parts{std::move(*rope), std::move(reader)};
 }
 
-// ---- single files --------------------------------------------------------------------------------------------------
+// ---- single files
+// --------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -175,7 +181,9 @@ char* write_as(char* p, const char* data) {
   if constexpr (std::is_floating_point_v<T>) {
     const double v = value;
     if (std::isfinite(v)) return codec::write_double(p, v);
-    const std::string_view name = std::isnan(v) ? "nan" : v > 0 ? "inf" : "-inf";  // what pandas and NumPy read
+    const std::string_view name = std::isnan(v) ? "nan"
+                                  : v > 0       ? "inf"
+                                                : "-inf";  // what pandas and NumPy read
     return std::copy(name.begin(), name.end(), p);
   } else {
     return codec::write_integer(p, value);
@@ -184,16 +192,26 @@ char* write_as(char* p, const char* data) {
 
 char* write_element(char* p, Dtype dtype, const char* data) {
   switch (dtype) {
-    case Dtype::i8: return write_as<std::int8_t>(p, data);
-    case Dtype::i16: return write_as<std::int16_t>(p, data);
-    case Dtype::i32: return write_as<std::int32_t>(p, data);
-    case Dtype::i64: return write_as<std::int64_t>(p, data);
-    case Dtype::u16: return write_as<std::uint16_t>(p, data);
-    case Dtype::u32: return write_as<std::uint32_t>(p, data);
-    case Dtype::u64: return write_as<std::uint64_t>(p, data);
-    case Dtype::f32: return write_as<float>(p, data);
-    case Dtype::f64: return write_as<double>(p, data);
-    default: return write_as<std::uint8_t>(p, data);  // booleans are 0 and 1
+    case Dtype::i8:
+      return write_as<std::int8_t>(p, data);
+    case Dtype::i16:
+      return write_as<std::int16_t>(p, data);
+    case Dtype::i32:
+      return write_as<std::int32_t>(p, data);
+    case Dtype::i64:
+      return write_as<std::int64_t>(p, data);
+    case Dtype::u16:
+      return write_as<std::uint16_t>(p, data);
+    case Dtype::u32:
+      return write_as<std::uint32_t>(p, data);
+    case Dtype::u64:
+      return write_as<std::uint64_t>(p, data);
+    case Dtype::f32:
+      return write_as<float>(p, data);
+    case Dtype::f64:
+      return write_as<double>(p, data);
+    default:
+      return write_as<std::uint8_t>(p, data);  // booleans are 0 and 1
   }
 }
 
@@ -206,9 +224,12 @@ class Csv : public Maker {
     }
     const Dataset& first = columns_[0].set;
     elements_ = first.elements();
-    if (first.shape.size() == 1) width_ = 1;
-    else if (first.shape.size() == 2 && first.shape[1] <= widest_table) width_ = first.shape[1];
-    else long_ = true;
+    if (first.shape.size() == 1)
+      width_ = 1;
+    else if (first.shape.size() == 2 && first.shape[1] <= widest_table)
+      width_ = first.shape[1];
+    else
+      long_ = true;
   }
 
   Result<bool> make(std::string& out) override {
@@ -241,7 +262,8 @@ class Csv : public Maker {
       for (std::size_t i = 0; i < columns_[0].set.shape.size(); ++i) out += "dim_" + std::to_string(i) + ",";
       out += title(columns_[0], "");
     } else if (columns_[0].set.shape.size() == 2) {
-      for (std::uint64_t i = 0; i < width_; ++i) out += (i ? "," : "") + title(columns_[0], "[" + std::to_string(i) + "]");
+      for (std::uint64_t i = 0; i < width_; ++i)
+        out += (i ? "," : "") + title(columns_[0], "[" + std::to_string(i) + "]");
     } else {
       for (std::size_t i = 0; i < columns_.size(); ++i) out += (i ? "," : "") + title(columns_[i], "");
     }
@@ -255,8 +277,11 @@ class Csv : public Maker {
         char head_bytes[codec::npy_head_bytes];
         if (auto got = c.file.read(0, head_bytes); !got) return got;
       }
-      c.window.resize(static_cast<std::size_t>(std::min<std::uint64_t>(window_bytes, c.set.bytes - at_ * item)));
-      if (auto got = c.file.read(codec::npy_head_bytes + at_ * item, {c.window.data(), c.window.size()}); !got) return got;
+      c.window.resize(
+          static_cast<std::size_t>(std::min<std::uint64_t>(window_bytes, c.set.bytes - at_ * item)));
+      if (auto got = c.file.read(codec::npy_head_bytes + at_ * item, {c.window.data(), c.window.size()});
+          !got)
+        return got;
       c.window_at = at_;
       c.window_end = at_ + c.window.size() / item;
     }
@@ -288,7 +313,8 @@ class Csv : public Maker {
   bool long_ = false, begun_ = false;
 };
 
-// ---- zips ----------------------------------------------------------------------------------------------------------
+// ---- zips
+// ----------------------------------------------------------------------------------------------------------
 
 class Zip : public Maker {
  public:
@@ -317,8 +343,10 @@ class Zip : public Maker {
           return false;
         }
         const ZipPart& part = parts_[index_];
-        if (part.known) writer_.begin_stored(out, part.name, *part.known);
-        else writer_.begin_deflated(out, part.name);
+        if (part.known)
+          writer_.begin_stored(out, part.name, *part.known);
+        else
+          writer_.begin_deflated(out, part.name);
         maker_ = part.open();
         sha_ = {};
         bytes_ = 0;
@@ -361,7 +389,8 @@ class Zip : public Maker {
 
 }  // namespace
 
-std::unique_ptr<Maker> make_encoded(StoredRope::Parts parts, codec::Format format, codec::Nonfinite nonfinite) {
+std::unique_ptr<Maker> make_encoded(StoredRope::Parts parts, codec::Format format,
+                                    codec::Nonfinite nonfinite) {
   return std::make_unique<Encoded>(std::move(parts), format, nonfinite);
 }
 std::unique_ptr<Maker> make_file(CheckedFile file) { return std::make_unique<Plain>(std::move(file)); }

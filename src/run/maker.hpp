@@ -1,6 +1,6 @@
 #pragma once
-// Bodies made on pool threads from stored files: arrays as JSON, CBOR, .npy, CSV; and zips of them. Each make() does a bounded
-// amount of work. One thread at a time.
+// Bodies made on pool threads from stored files: arrays as JSON, CBOR, .npy, CSV; and zips of them. Each
+// make() does a bounded amount of work. One thread at a time.
 
 #include <chrono>
 #include <cstdint>
@@ -40,7 +40,8 @@ class StoredRope {
   explicit StoredRope(Place place);
   void text(std::string text);
   /// A checked text with arrays in its holes. Reads it through once.
-  Result<void> text_file(const std::string& name, const TextFile& file, const std::vector<const Dataset*>& arrays);
+  Result<void> text_file(const std::string& name, const TextFile& file,
+                         const std::vector<const Dataset*>& arrays);
   void array(const Dataset& dataset);
   struct Parts {
     codec::Rope rope;
@@ -55,10 +56,11 @@ class StoredRope {
   std::shared_ptr<Segments> segments_;
 };
 
-std::unique_ptr<Maker> make_encoded(StoredRope::Parts parts, codec::Format format, codec::Nonfinite nonfinite);
+std::unique_ptr<Maker> make_encoded(StoredRope::Parts parts, codec::Format format,
+                                    codec::Nonfinite nonfinite);
 std::unique_ptr<Maker> make_file(CheckedFile file);
-/// Columns are one-dimensional and equally long, or one dataset of any shape: of two dimensions a table, of more (or with very
-/// many columns) one line an element. The first line has names with units.
+/// Columns are one-dimensional and equally long, or one dataset of any shape: of two dimensions a table, of
+/// more (or with very many columns) one line an element. The first line has names with units.
 std::unique_ptr<Maker> make_csv(const Place& place, std::vector<Dataset> columns);
 std::unique_ptr<Maker> make_text(std::string text);
 
@@ -76,7 +78,8 @@ struct ZipLast {
 std::unique_ptr<Maker> make_zip(std::vector<ZipPart> parts, std::optional<ZipLast> last,
                                 std::chrono::system_clock::time_point when);
 
-/// Which datasets share a CSV file: one-dimensional ones of one parent ("events.times", "events.senders") and length.
+/// Which datasets share a CSV file: one-dimensional ones of one parent ("events.times", "events.senders") and
+/// length.
 struct CsvFile {
   std::string name;  // without ".csv"
   std::vector<Dataset> columns;

@@ -25,10 +25,10 @@ using codec::Dtype;
 
 constexpr std::size_t window_bytes = 256 * 1024;  // a multiple of every item size
 constexpr std::size_t step_bytes = 4 << 20;
-constexpr std::size_t spill_bytes = 1 << 20;       // of a list of numbers, before it goes to a file
-constexpr std::size_t most_lists = 1024;           // that become datasets
+constexpr std::size_t spill_bytes = 1 << 20;  // of a list of numbers, before it goes to a file
+constexpr std::size_t most_lists = 1024;      // that become datasets
 constexpr std::size_t longest_name = 120;
-constexpr std::size_t longest_stdout = 16 << 20;   // that is looked for in the result
+constexpr std::size_t longest_stdout = 16 << 20;  // that is looked for in the result
 
 double as_double(std::uint64_t word) { return static_cast<double>(static_cast<std::int64_t>(word)); }
 
@@ -89,9 +89,12 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   std::size_t lists = 0;
   UniqueNames names;
 
-  // ---- names -------------------------------------------------------------------------------------------------------
+  // ---- names
+  // -------------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool in_data() const { return levels.empty() || !levels[0].object || levels[0].key == "data"; }
+  [[nodiscard]] bool in_data() const {
+    return levels.empty() || !levels[0].object || levels[0].key == "data";
+  }
 
   [[nodiscard]] std::string path() const {
     std::string path;
@@ -107,7 +110,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   std::string unique_name(const std::string& path_text) {
     std::string name;
     for (const char c : path_text.substr(0, longest_name)) {
-      const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+      const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                        c == '_' || c == '-' || c == '.';
       name += safe ? c : '_';
     }
     if (name.front() == '.' || name.front() == '-') name.insert(0, 1, '_');
@@ -120,7 +124,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     return std::nullopt;
   }
 
-  // ---- visits of the text ------------------------------------------------------------------------------------------
+  // ---- visits of the text
+  // ------------------------------------------------------------------------------------------
 
   void keep(Result<void> result) {
     if (!result && !error) error = result.take_error();
@@ -136,8 +141,10 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     put(part, part);
     if (in_data()) values.update(part);
     if (capture) {
-      if (captured.size() + part.size() > longest_stdout) captured_all = false;
-      else captured += part;
+      if (captured.size() + part.size() > longest_stdout)
+        captured_all = false;
+      else
+        captured += part;
     }
   }
 
@@ -183,8 +190,10 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       drop_numbers();
     } else if (numbers) {
       const std::size_t depth = levels.size() - numbers->base;
-      if ((numbers->ndim != 0 && depth >= numbers->ndim) || depth >= codec::max_dimensions) drop_numbers();
-      else numbers->counts[depth] = 0;
+      if ((numbers->ndim != 0 && depth >= numbers->ndim) || depth >= codec::max_dimensions)
+        drop_numbers();
+      else
+        numbers->counts[depth] = 0;
     } else if ((levels.empty() || levels.back().object) && lists < most_lists) {
       // A list in a list is part of that one, or nothing.
       numbers.emplace();
@@ -217,7 +226,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     if (numbers) ++numbers->counts[levels.size() - 1 - numbers->base];
   }
 
-  // ---- lists of numbers --------------------------------------------------------------------------------------------
+  // ---- lists of numbers
+  // --------------------------------------------------------------------------------------------
 
   void drop_numbers() {
     if (!numbers) return;
@@ -245,17 +255,22 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       std::int64_t whole = 0;
       const char* const last = token.data() + token.size();
       std::uint64_t word = 0;
-      const bool fits = n.kind != Numbers::Kind::real && token != "-0" &&
-                        std::from_chars(token.data(), last, whole) == std::from_chars_result{last, std::errc{}};
+      const bool fits =
+          n.kind != Numbers::Kind::real && token != "-0" &&
+          std::from_chars(token.data(), last, whole) == std::from_chars_result{last, std::errc{}};
       if (fits) {
         n.kind = Numbers::Kind::integer;
         word = static_cast<std::uint64_t>(whole);
       } else {
         double value = 0;
-        if (token == "NaN") value = std::numeric_limits<double>::quiet_NaN();
-        else if (token == "Infinity") value = std::numeric_limits<double>::infinity();
-        else if (token == "-Infinity") value = -std::numeric_limits<double>::infinity();
-        else if (std::from_chars(token.data(), last, value).ptr != last) return false;
+        if (token == "NaN")
+          value = std::numeric_limits<double>::quiet_NaN();
+        else if (token == "Infinity")
+          value = std::numeric_limits<double>::infinity();
+        else if (token == "-Infinity")
+          value = -std::numeric_limits<double>::infinity();
+        else if (std::from_chars(token.data(), last, value).ptr != last)
+          return false;
         if (n.kind == Numbers::Kind::integer) become_real();
         if (error) return false;
         n.kind = Numbers::Kind::real;
@@ -282,7 +297,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     if (!n.spill) return;
     std::string part(window_bytes, '\0');
     for (std::uint64_t from = codec::npy_head_bytes; from < n.spill->size() && !error;) {
-      const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(part.size(), n.spill->size() - from));
+      const auto size =
+          static_cast<std::size_t>(std::min<std::uint64_t>(part.size(), n.spill->size() - from));
       keep(n.spill->read(from, {part.data(), size}));
       widen(part.data(), size);
       if (!error) keep(n.spill->patch(from, {part.data(), size}));
@@ -347,7 +363,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     return {};
   }
 
-  // ---- the rope ----------------------------------------------------------------------------------------------------
+  // ---- the rope
+  // ----------------------------------------------------------------------------------------------------
 
   Result<std::string_view> part_of(const codec::Piece& piece, std::size_t most) {
     const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(most, piece.bytes - at));
@@ -456,7 +473,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     if (captured_all && !captured.empty()) {
       boost::system::error_code failed;
       auto value = boost::json::parse('"' + captured + '"', failed);
-      if (!failed && value.is_string()) written.stdout_text = std::string(value.get_string().c_str(), value.get_string().size());
+      if (!failed && value.is_string())
+        written.stdout_text = std::string(value.get_string().c_str(), value.get_string().size());
     }
     return {};
   }
@@ -476,7 +494,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   }
 };
 
-ResultWriter::ResultWriter(fs::path directory, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd, WriteContext context)
+ResultWriter::ResultWriter(fs::path directory, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
+                           WriteContext context)
     : impl_(std::make_unique<Impl>()) {
   impl_->directory = std::move(directory);
   impl_->rope = std::move(rope);
@@ -513,7 +532,8 @@ Result<std::uint64_t> ResultWriter::commit(const std::string& record, const fs::
   facts = write("SHA256SUMS", sums);
   if (!facts) return facts.take_error();
   sum += facts->bytes;
-  if (auto done = sync_all(self.directory, {self.directory / "data", self.directory}, self.context); !done) return done.take_error();
+  if (auto done = sync_all(self.directory, {self.directory / "data", self.directory}, self.context); !done)
+    return done.take_error();
   if (auto allowed = self.context.step("rename"); !allowed) return allowed.take_error();
   std::error_code failed;
   fs::rename(self.directory, target, failed);

@@ -39,7 +39,8 @@ Error unknown(const std::string& id) { return {Code::not_found, "no run " + id, 
 bool is_name(const std::string& text) {
   if (text.empty() || text.size() > 128 || text.front() == '.') return false;
   return std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == '@';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.' || c == '@';
   });
 }
 
@@ -77,7 +78,8 @@ Result<void> check_member(const char* name, const std::string& text, char first)
     return Error{Code::bad_request, std::string(name) + ": " + valid.error().message, ""};
   const auto at = text.find_first_not_of(" \t\r\n");
   if (first != 0 && text[at] != first)
-    return Error{Code::bad_request, std::string(name) + " must be a JSON " + (first == '[' ? "list" : "object"), ""};
+    return Error{Code::bad_request,
+                 std::string(name) + " must be a JSON " + (first == '[' ? "list" : "object"), ""};
   return {};
 }
 
@@ -108,8 +110,11 @@ std::int64_t count_members(const std::string& list) {
 
 std::string problem_text(const Error& error) {
   const CodeInfo info = describe(error.code);
-  json::object o{{"type", "about:blank"}, {"title", std::string(info.name)}, {"status", info.http_status},
-                 {"code", std::string(info.name)}, {"detail", error.message}};
+  json::object o{{"type", "about:blank"},
+                 {"title", std::string(info.name)},
+                 {"status", info.http_status},
+                 {"code", std::string(info.name)},
+                 {"detail", error.message}};
   return json::serialize(o);
 }
 
@@ -208,7 +213,8 @@ struct Runs::Impl {
   }
 
   /// A run that has a result.
-  static Task<Result<std::pair<Record, Kept>>> find_done(std::shared_ptr<Impl> self, Asker asker, std::string id) {
+  static Task<Result<std::pair<Record, Kept>>> find_done(std::shared_ptr<Impl> self, Asker asker,
+                                                         std::string id) {
     auto found = co_await find_for(self, std::move(asker), id);
     if (!found) co_return found.take_error();
     if (found->state == State::failed)
@@ -218,7 +224,9 @@ struct Runs::Impl {
       co_return Error{Code::gone, std::move(why), found->error.value_or("{}")};
     }
     if (found->state != State::done)
-      co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(found->state)) + ": wait until it is done", ""};
+      co_return Error{Code::conflict,
+                      "run " + id + " is " + std::string(name_of(found->state)) + ": wait until it is done",
+                      ""};
     // There may be thousands of datasets.
     auto record = std::make_shared<Record>(std::move(*found));
     auto work = [record] { return parse_layout(record->datasets, record->layout); };
@@ -240,12 +248,13 @@ struct Runs::Impl {
     if (!ended) co_return ended.take_error();
     auto record = co_await find(self, id);
     if (record && !*ended)
-      co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already", ""};
+      co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already",
+                      ""};
     co_return record;
   }
 
-  static Task<Result<Record>> end_badly(std::shared_ptr<Impl> self, std::string id, State state, std::string problem,
-                                        std::string stdout_text) {
+  static Task<Result<Record>> end_badly(std::shared_ptr<Impl> self, std::string id, State state,
+                                        std::string problem, std::string stdout_text) {
     if (auto valid = check_member("the problem", problem, '{'); !valid) co_return valid.take_error();
     store::RunEnd what;
     what.state = state;
@@ -258,7 +267,8 @@ struct Runs::Impl {
 
   /// The files are written and the row says so; or an error, and nothing is left.
   static Task<Result<Record>> write(std::shared_ptr<Impl> self, Record record, codec::Rope rope,
-                                    std::shared_ptr<os::UniqueFd> memfd, std::optional<std::string> stdout_text) {
+                                    std::shared_ptr<os::UniqueFd> memfd,
+                                    std::optional<std::string> stdout_text) {
     const std::string owner = record.owner, id = record.id;
     auto look = [owner](RunRecords& records) { return records.bytes_of(owner); };
     auto used = co_await self->on_database(std::move(look));
@@ -269,8 +279,11 @@ struct Runs::Impl {
     if (quota > 0) {
       context.budget = quota - std::min<std::uint64_t>(quota, static_cast<std::uint64_t>(*used));
       if (rope.data_bytes() > context.budget)
-        co_return Error{Code::quota, "the result has " + mebibytes(rope.data_bytes()) + ", but of your quota of " + mebibytes(quota) +
-                                         " for runs only " + mebibytes(context.budget) + " are left. Delete runs that you no longer need", ""};
+        co_return Error{Code::quota,
+                        "the result has " + mebibytes(rope.data_bytes()) + ", but of your quota of " +
+                            mebibytes(quota) + " for runs only " + mebibytes(context.budget) +
+                            " are left. Delete runs that you no longer need",
+                        ""};
     }
     const fs::path target = self->directory_of(owner, id);
     const fs::path part = target.parent_path() / (".new-" + id);
@@ -317,7 +330,8 @@ struct Runs::Impl {
       auto end_it = [id, what = std::move(what)](RunRecords& records) { return records.ended(id, what); };
       auto ended = co_await self->on_database(std::move(end_it));
       if (ended && *ended) co_return co_await find(self, id);
-      failure = ended ? Error{Code::conflict, "run " + id + " was ended before its result was there", ""} : ended.take_error();
+      failure = ended ? Error{Code::conflict, "run " + id + " was ended before its result was there", ""}
+                      : ended.take_error();
     } else {
       failure = bytes.take_error();
     }
@@ -362,7 +376,8 @@ struct Runs::Impl {
   }
 };
 
-Runs::Runs(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database, RunsOptions options)
+Runs::Runs(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database,
+           RunsOptions options)
     : impl_(std::make_shared<Impl>(loop, pool, database_pool, database, std::move(options))) {}
 
 Runs::~Runs() { impl_->tasks.cancel(); }
@@ -371,14 +386,19 @@ Task<Result<void>> Runs::open() {
   auto self = impl_;
   const std::string directory = self->options.directory;
   auto make = [directory]() -> Result<void> {
-    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return os::failure("can't make " + directory);
+    if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
+      return os::failure("can't make " + directory);
     return sync_directory(fs::path(directory).parent_path(), WriteContext{});
   };
   auto made = co_await async::on_pool(self->pool, std::move(make));
   if (!made) co_return made.take_error();
-  const Error lost{Code::gone, "the server restarted at " + iso_time(store::now()) + " before the run was done: run it again", ""};
-  auto mark = [problem = problem_text(lost)](RunRecords& records) -> Result<std::vector<std::pair<std::string, std::string>>> {
-    if (auto marked = records.mark_unfinished_as_lost(problem, store::now()); !marked) return marked.take_error();
+  const Error lost{
+      Code::gone,
+      "the server restarted at " + iso_time(store::now()) + " before the run was done: run it again", ""};
+  auto mark = [problem = problem_text(lost)](
+                  RunRecords& records) -> Result<std::vector<std::pair<std::string, std::string>>> {
+    if (auto marked = records.mark_unfinished_as_lost(problem, store::now()); !marked)
+      return marked.take_error();
     return records.all_done();
   };
   auto done = co_await self->on_database(std::move(mark));
@@ -390,7 +410,8 @@ Task<Result<void>> Runs::open() {
       std::error_code ignored;
       if (!owner.is_directory(ignored) || owner.is_symlink(ignored)) continue;
       for (const auto& run : fs::directory_iterator(owner.path(), ignored))
-        if (!kept.count({owner.path().filename().string(), run.path().filename().string()})) remove_tree(run.path());
+        if (!kept.count({owner.path().filename().string(), run.path().filename().string()}))
+          remove_tree(run.path());
     }
   };
   co_await async::on_pool(self->pool, std::move(sweep));
@@ -404,14 +425,16 @@ Task<Result<Record>> Runs::create(NewRun what) {
   auto self = impl_;
   if (!is_name(what.owner)) co_return Error{Code::internal, "a run without a proper owner", ""};
   if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), is_name))
-    co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs", ""};
+    co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs",
+                    ""};
   if (what.history.size() > max_history_bytes)
     co_return Error{Code::bad_request, "the history has more than 1 MiB: leave out its oldest calls", ""};
-  for (const auto& [name, text, first] : {std::tuple<const char*, const std::string&, char>{"history", what.history, '['},
-                                          {"versions", what.versions, '{'},
-                                          {"machine", what.machine, '{'},
-                                          {"seeds", what.seeds, '{'},
-                                          {"options", what.options, '{'}})
+  for (const auto& [name, text, first] :
+       {std::tuple<const char*, const std::string&, char>{"history", what.history, '['},
+        {"versions", what.versions, '{'},
+        {"machine", what.machine, '{'},
+        {"seeds", what.seeds, '{'},
+        {"options", what.options, '{'}})
     if (auto valid = check_member(name, text, first); !valid) co_return valid.take_error();
   if (what.arguments)
     if (auto valid = check_member("arguments", *what.arguments, 0); !valid) co_return valid.take_error();
@@ -439,16 +462,19 @@ Task<Result<Record>> Runs::create(NewRun what) {
   if (what.kept_for) record.kept_for_ms = what.kept_for->count();
   record.created = store::now();
   // What the row itself takes.
-  record.bytes = static_cast<std::int64_t>(record.source.value_or("").size() + record.arguments.value_or("").size() +
-                                           record.history.size() + record.options.size());
+  record.bytes =
+      static_cast<std::int64_t>(record.source.value_or("").size() + record.arguments.value_or("").size() +
+                                record.history.size() + record.options.size());
   const std::uint64_t quota = self->options.quota_bytes;
   auto add = [record, quota](RunRecords& records) -> Result<void> {
     auto used = records.bytes_of(record.owner);
     if (!used) return used.take_error();
     const auto bytes = static_cast<std::uint64_t>(*used);
     if (quota > 0 && bytes + static_cast<std::uint64_t>(record.bytes) > quota)
-      return Error{Code::quota, "your runs hold " + mebibytes(bytes) + ", your quota of " + mebibytes(quota) +
-                                    " is used up. Delete runs that you no longer need (the largest first)", ""};
+      return Error{Code::quota,
+                   "your runs hold " + mebibytes(bytes) + ", your quota of " + mebibytes(quota) +
+                       " is used up. Delete runs that you no longer need (the largest first)",
+                   ""};
     return records.add(record);
   };
   auto added = co_await self->on_database(std::move(add));
@@ -464,7 +490,8 @@ Task<Result<void>> Runs::start(std::string id) {
   if (*started) co_return Result<void>{};
   auto record = co_await Impl::find(self, id);
   if (!record) co_return record.take_error();
-  co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already", ""};
+  co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already",
+                  ""};
 }
 
 Task<Result<Record>> Runs::finish(std::string id, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
@@ -473,9 +500,11 @@ Task<Result<Record>> Runs::finish(std::string id, codec::Rope rope, std::shared_
   auto record = co_await Impl::find(self, id);
   if (!record) co_return record.take_error();
   if (record->ended_by_now())
-    co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already", ""};
+    co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + " already",
+                    ""};
   const std::string printed = stdout_text.value_or("");
-  auto written = co_await Impl::write(self, std::move(*record), std::move(rope), std::move(memfd), std::move(stdout_text));
+  auto written = co_await Impl::write(self, std::move(*record), std::move(rope), std::move(memfd),
+                                      std::move(stdout_text));
   if (written || written.error().code == Code::conflict) co_return written;
   std::string problem = problem_text(written.error());
   auto failed = co_await Impl::end_badly(self, id, State::failed, std::move(problem), printed);
@@ -491,7 +520,9 @@ Task<Result<Record>> Runs::cancel(std::string id, std::string problem, std::stri
   return Impl::end_badly(impl_, std::move(id), State::cancelled, std::move(problem), std::move(stdout_text));
 }
 
-Task<Result<Record>> Runs::get(Asker asker, std::string id) { return Impl::find_for(impl_, std::move(asker), std::move(id)); }
+Task<Result<Record>> Runs::get(Asker asker, std::string id) {
+  return Impl::find_for(impl_, std::move(asker), std::move(id));
+}
 
 Task<Result<Page>> Runs::list(Asker asker, Filter filter) {
   auto self = impl_;
@@ -546,7 +577,8 @@ Task<Result<void>> Runs::remove(Asker asker, std::string id) {
   auto removed = co_await self->on_database(std::move(work));
   if (!removed) co_return removed.take_error();
   if (!*removed)
-    co_return Error{Code::conflict, "run " + id + " is " + std::string(name_of(record->state)) + ": cancel it first", ""};
+    co_return Error{Code::conflict,
+                    "run " + id + " is " + std::string(name_of(record->state)) + ": cancel it first", ""};
   std::vector<fs::path> paths(1, self->directory_of(record->owner, id));
   co_await Impl::remove_files(self, std::move(paths));
   co_return Result<void>{};
@@ -562,13 +594,15 @@ Task<Result<std::uint64_t>> Runs::bytes_of(std::string owner) {
 
 Task<Result<std::size_t>> Runs::expire(Time now) { return Impl::expire(impl_, now); }
 
-// ---- results -------------------------------------------------------------------------------------------------------
+// ---- results
+// -------------------------------------------------------------------------------------------------------
 
 Task<Result<StoredResult>> Runs::result(Asker asker, std::string id, codec::Nonfinite nonfinite) {
   auto self = impl_;
   auto found = co_await Impl::find_done(self, std::move(asker), id);
   if (!found) co_return found.take_error();
-  auto work = [place = self->place_of(found->first), kept = std::move(found->second), nonfinite]() -> Result<StoredResult> {
+  auto work = [place = self->place_of(found->first), kept = std::move(found->second),
+               nonfinite]() -> Result<StoredResult> {
     StoredRope rope(place);
     std::vector<const Dataset*> arrays;
     for (const auto index : kept.layout.arrays) arrays.push_back(&kept.datasets[index]);
@@ -592,7 +626,8 @@ Task<Result<void>> Runs::verify(Asker asker, std::string id) {
   std::vector<CheckedFile> files;
   files.push_back(place.open("run.json", kept.layout.record_bytes, kept.layout.record_sha256));
   files.push_back(place.open("result.json", kept.layout.text.bytes, kept.layout.text.sha256));
-  if (kept.layout.bare) files.push_back(place.open("result.bare.json", kept.layout.bare->bytes, kept.layout.bare->sha256));
+  if (kept.layout.bare)
+    files.push_back(place.open("result.bare.json", kept.layout.bare->bytes, kept.layout.bare->sha256));
   for (const auto& set : kept.datasets) files.push_back(place.open(set));
   for (auto& file : files) {
     std::shared_ptr<Maker> reading = make_file(std::move(file));
@@ -624,8 +659,11 @@ Task<Result<Download>> Runs::dataset(Asker asker, std::string id, std::string na
   if (set == sets.end()) {
     std::string known;
     for (std::size_t i = 0; i < sets.size() && i < 20; ++i) known += (i ? ", " : "") + sets[i].name;
-    co_return Error{Code::not_found, "run " + id + " has no dataset '" + cut(name, 100) + "'" +
-                                         (known.empty() ? ": it has none" : "; there are: " + known + (sets.size() > 20 ? ", …" : "")), ""};
+    co_return Error{
+        Code::not_found,
+        "run " + id + " has no dataset '" + cut(name, 100) + "'" +
+            (known.empty() ? ": it has none" : "; there are: " + known + (sets.size() > 20 ? ", …" : "")),
+        ""};
   }
   switch (format) {
     case DatasetFormat::npy:
@@ -641,8 +679,10 @@ Task<Result<Download>> Runs::dataset(Asker asker, std::string id, std::string na
   auto parts = rope.finish();
   if (!parts) co_return parts.take_error();
   const bool cbor = format == DatasetFormat::cbor;
-  auto maker = make_encoded(std::move(*parts), cbor ? codec::Format::cbor : codec::Format::json, codec::Nonfinite::null);
-  co_return self->download(std::move(maker), cbor ? "application/cbor" : "application/json", set->name + (cbor ? ".cbor" : ".json"));
+  auto maker = make_encoded(std::move(*parts), cbor ? codec::Format::cbor : codec::Format::json,
+                            codec::Nonfinite::null);
+  co_return self->download(std::move(maker), cbor ? "application/cbor" : "application/json",
+                           set->name + (cbor ? ".cbor" : ".json"));
 }
 
 namespace {
@@ -655,7 +695,9 @@ ZipPart stored(const Place& place, const Dataset& set, const std::string& as) {
 std::vector<ZipPart> csv_parts(const Place& place, const Kept& kept, const std::string& folder) {
   std::vector<ZipPart> parts;
   for (auto& file : csv_files(kept.datasets))
-    parts.push_back({folder + file.name + ".csv", [place, columns = std::move(file.columns)] { return make_csv(place, columns); }, std::nullopt});
+    parts.push_back({folder + file.name + ".csv",
+                     [place, columns = std::move(file.columns)] { return make_csv(place, columns); },
+                     std::nullopt});
   return parts;
 }
 
@@ -674,11 +716,15 @@ std::unique_ptr<Maker> crate(const Place& place, const Record& record, const Kep
   if (record.history_count > 0) text("history.json", record.history);
   text("run.json", record_text(record));
   const TextFile& result = kept.layout.text;
-  parts.push_back({"result.json", [place, result] { return make_file(place.open("result.json", result.bytes, result.sha256)); }, std::nullopt});
+  parts.push_back(
+      {"result.json",
+       [place, result] { return make_file(place.open("result.json", result.bytes, result.sha256)); },
+       std::nullopt});
   std::vector<std::pair<std::string, FileFacts>> stored_files;
   for (const auto& set : kept.datasets) {
     parts.push_back(stored(place, set, set.file()));
-    stored_files.emplace_back(set.file(), FileFacts{set.bytes + codec::npy_head_bytes, set.sha256, set.crc32});
+    stored_files.emplace_back(set.file(),
+                              FileFacts{set.bytes + codec::npy_head_bytes, set.sha256, set.crc32});
   }
   for (auto& part : csv_parts(place, kept, "csv/")) parts.push_back(std::move(part));
   ZipLast last{"ro-crate-metadata.json",
@@ -705,10 +751,12 @@ Task<Result<Download>> Runs::export_as(Asker asker, std::string id, ExportFormat
     case ExportFormat::npz: {
       std::vector<ZipPart> parts;
       for (const auto& set : kept.datasets) parts.push_back(stored(place, set, set.name + ".npy"));
-      co_return self->download(make_zip(std::move(parts), std::nullopt, when), "application/zip", stem + ".npz");
+      co_return self->download(make_zip(std::move(parts), std::nullopt, when), "application/zip",
+                               stem + ".npz");
     }
     case ExportFormat::csv:
-      co_return self->download(make_zip(csv_parts(place, kept, ""), std::nullopt, when), "application/zip", stem + ".csv.zip");
+      co_return self->download(make_zip(csv_parts(place, kept, ""), std::nullopt, when), "application/zip",
+                               stem + ".csv.zip");
     case ExportFormat::rocrate:
       co_return self->download(crate(place, record, kept), "application/zip", stem + ".crate.zip");
     case ExportFormat::cbor:
@@ -737,8 +785,9 @@ Task<Result<json::object>> Runs::compare(Asker asker, std::string a, std::string
   auto second = co_await Impl::find_done(self, asker, b);
   if (!second) co_return second.take_error();
   const Place place_a = self->place_of(first->first), place_b = self->place_of(second->first);
-  auto comparison = std::make_shared<Comparison>(std::move(first->first), std::move(first->second), place_a,
-                                                 std::move(second->first), std::move(second->second), place_b);
+  auto comparison =
+      std::make_shared<Comparison>(std::move(first->first), std::move(first->second), place_a,
+                                   std::move(second->first), std::move(second->second), place_b);
   for (;;) {
     auto work = [comparison] { return comparison->step(); };
     auto more = co_await async::on_pool(self->pool, std::move(work));

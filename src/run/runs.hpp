@@ -49,11 +49,12 @@ struct NewRun {
   std::optional<std::string> source;  // or:
   std::optional<std::string> function;
   std::optional<std::string> arguments;  // JSON
-  std::string history = "[]";            // JSON list of the session's earlier calls; at most max_history_bytes
-  bool history_complete = true;          // false when older ones were left out
+  std::string history = "[]";    // JSON list of the session's earlier calls; at most max_history_bytes
+  bool history_complete = true;  // false when older ones were left out
   std::string versions = "{}", machine = "{}", seeds = "{}", options = "{}";  // JSON objects
   std::optional<Time> expires_at;
-  std::optional<std::chrono::milliseconds> kept_for;  // expires so long after its end (jobs not to be kept: 24 h)
+  std::optional<std::chrono::milliseconds>
+      kept_for;  // expires so long after its end (jobs not to be kept: 24 h)
 };
 
 struct Filter {
@@ -61,7 +62,7 @@ struct Filter {
   std::optional<std::string> engine, session, title;
   std::optional<State> state;
   std::optional<Time> since, until;
-  bool jobs = false;  // not ended, or with an expiry
+  bool jobs = false;        // not ended, or with an expiry
   std::int64_t limit = 50;  // 1 … 500
   std::optional<std::string> after;
 };
@@ -76,8 +77,9 @@ struct Change {
   std::optional<std::optional<Time>> expires_at;  // an inner nullopt: kept for good
 };
 
-/// The result as the call answered, for codec::Encoder. The reader checks each array's checksum as it is read.
-/// One thread at a time. Keeps working when the store changes, but not when the run is deleted meanwhile.
+/// The result as the call answered, for codec::Encoder. The reader checks each array's checksum as it is
+/// read. One thread at a time. Keeps working when the store changes, but not when the run is deleted
+/// meanwhile.
 struct StoredResult {
   codec::Rope rope;
   codec::Reader reader;
@@ -89,10 +91,11 @@ enum class ExportFormat { npz, csv, cbor, rocrate };
 [[nodiscard]] std::optional<ExportFormat> export_format_of(std::string_view name);
 
 struct RunsOptions {
-  std::string directory;                        // DIR/runs
-  std::uint64_t quota_bytes = 10ULL << 30;      // a user; 0: none
+  std::string directory;                    // DIR/runs
+  std::uint64_t quota_bytes = 10ULL << 30;  // a user; 0: none
   std::chrono::seconds expire_every{60};
-  std::function<int(const char* step)> fault{};  // tests: an errno instead of the step ("write", "sync", "rename", …)
+  std::function<int(const char* step)>
+      fault{};  // tests: an errno instead of the step ("write", "sync", "rename", …)
 };
 
 enum class Detail { full, brief };  // brief: without source, arguments, stdout
@@ -105,22 +108,24 @@ enum class Detail { full, brief };  // brief: without source, arguments, stdout
 class Runs {
  public:
   /// All references outlive it; `database` is used on `database_pool` only.
-  Runs(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database, RunsOptions options);
+  Runs(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database,
+       RunsOptions options);
   ~Runs();
   Runs(const Runs&) = delete;
   Runs& operator=(const Runs&) = delete;
 
-  /// Makes the directory, marks what a former server left unfinished as lost, removes what belongs to no run or is expired,
-  /// and from then on removes what expires.
+  /// Makes the directory, marks what a former server left unfinished as lost, removes what belongs to no run
+  /// or is expired, and from then on removes what expires.
   async::Task<Result<void>> open();
 
   /// A queued run. quota when the owner's is used up; bad_request for JSON that is none, or too much history.
   async::Task<Result<Record>> create(NewRun what);
   async::Task<Result<void>> start(std::string id);
-  /// Writes the result and ends the run: `done` when this returns ok. Without `stdout_text`, it is taken from the result's member
-  /// "stdout". On an error (quota, insufficient_storage, worker_lost for a broken result) the run is `failed` with it; conflict if
-  /// it had ended (was cancelled) before, and then nothing is kept. The result's text should have been asked for with bare
-  /// non-finite numbers: both forms can be given again then.
+  /// Writes the result and ends the run: `done` when this returns ok. Without `stdout_text`, it is taken from
+  /// the result's member "stdout". On an error (quota, insufficient_storage, worker_lost for a broken result)
+  /// the run is `failed` with it; conflict if it had ended (was cancelled) before, and then nothing is kept.
+  /// The result's text should have been asked for with bare non-finite numbers: both forms can be given again
+  /// then.
   async::Task<Result<Record>> finish(std::string id, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
                                      std::optional<std::string> stdout_text);
   /// `problem`: JSON object. conflict if it had ended before.
@@ -136,8 +141,8 @@ class Runs {
   /// How many runs that expired before `now` were removed.
   async::Task<Result<std::size_t>> expire(Time now);
 
-  /// `nonfinite`: which text is wanted; bare also for CBOR. conflict while it runs; for a run that failed, Code::call_failed with
-  /// the problem as detail (gone when it was lost or cancelled).
+  /// `nonfinite`: which text is wanted; bare also for CBOR. conflict while it runs; for a run that failed,
+  /// Code::call_failed with the problem as detail (gone when it was lost or cancelled).
   async::Task<Result<StoredResult>> result(Asker asker, std::string id, codec::Nonfinite nonfinite);
   /// Reads every file of the run; internal, naming the file, when a checksum is wrong.
   async::Task<Result<void>> verify(Asker asker, std::string id);

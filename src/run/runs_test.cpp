@@ -22,7 +22,8 @@ RopeBuilder simple(std::vector<double> v = {1, 2.5, -65}) {
 
 }  // namespace
 
-// ---- round trips ---------------------------------------------------------------------------------------------------
+// ---- round trips
+// ---------------------------------------------------------------------------------------------------
 
 TEST_F(RunTest, EveryKindOfArrayComesBackExactly) {
   start();
@@ -47,7 +48,8 @@ TEST_F(RunTest, EveryKindOfArrayComesBackExactly) {
         .text(",\"f32\":")
         .array(Dtype::f32, {2}, raw<float>({0.1F, static_cast<float>(nan_)}), memfd)
         .text(",\"f64\":")
-        .array(Dtype::f64, {2, 2, 2}, raw<double>({1, -0.0, infinity, -infinity, nan_, 1e300, 1.0 / 3, 5}), memfd)
+        .array(Dtype::f64, {2, 2, 2}, raw<double>({1, -0.0, infinity, -infinity, nan_, 1e300, 1.0 / 3, 5}),
+               memfd)
         .text(",\"b\":")
         .array(Dtype::boolean, {3}, std::string("\0\1\7", 3), memfd)
         .text(",\"none\":")
@@ -106,7 +108,8 @@ TEST_F(RunTest, ADocumentThatIsOneArrayOrOneNumber) {
 TEST_F(RunTest, FilesCanBeReadWithoutMyelin) {
   start();
   const std::string id = done(simple());
-  EXPECT_EQ(read_file(directory(id) / "result.json"), R"({"data":{"v":{"$npy":"data/v.npy"},"n":3},"stdout":"hé\n\"x\""})");
+  EXPECT_EQ(read_file(directory(id) / "result.json"),
+            R"({"data":{"v":{"$npy":"data/v.npy"},"n":3},"stdout":"hé\n\"x\""})");
   const auto record = boost::json::parse(read_file(directory(id) / "run.json"));
   EXPECT_EQ(record.at("state").as_string(), "done");
   EXPECT_EQ(record.at("stdout").as_string(), "hé\n\"x\"");
@@ -116,7 +119,8 @@ TEST_F(RunTest, FilesCanBeReadWithoutMyelin) {
   EXPECT_EQ(std::system(check.c_str()), 0);
 }
 
-// ---- datasets ------------------------------------------------------------------------------------------------------
+// ---- datasets
+// ------------------------------------------------------------------------------------------------------
 
 TEST_F(RunTest, DatasetsHaveTheNamesOfTheirPaths) {
   start();
@@ -130,8 +134,9 @@ TEST_F(RunTest, DatasetsHaveTheNamesOfTheirPaths) {
   b.text(R"(,"":)").array(Dtype::i8, {1}, data);
   b.text(R"(}},)").array(Dtype::i8, {1}, data).text("]}");
   const std::string id = done(b);
-  EXPECT_EQ(names(id), "0.events.times:int8[1] 0.events..._.._etc_passwd:int8[1] 0.events.a_b:int8[1] "
-                       "0.events.a_b_2:int8[1] 0.events.A_b_3:int8[1] 0.events.:int8[1] 1:int8[1] ");
+  EXPECT_EQ(names(id),
+            "0.events.times:int8[1] 0.events..._.._etc_passwd:int8[1] 0.events.a_b:int8[1] "
+            "0.events.a_b_2:int8[1] 0.events.A_b_3:int8[1] 0.events.:int8[1] 1:int8[1] ");
   RopeBuilder dots;
   dots.text(R"({"data":{"..":)").array(Dtype::i8, {1}, data).text(R"(,"/":)").array(Dtype::i8, {1}, data);
   dots.text(R"(,"é)" + std::string(500, 'x') + R"(":)").array(Dtype::i8, {1}, data).text("}}");
@@ -150,8 +155,9 @@ TEST_F(RunTest, ListsOfNumbersBecomeDatasets) {
       R"("o":[1,[2]],"p":[-0,0]},"stdout":"[1,2]"})";
   for (const bool memfd : {false, true}) {
     const std::string id = done(RopeBuilder().text(text, memfd));
-    EXPECT_EQ(names(id), "a:int64[3] b:float64[2,2] c:bool[2] g:float64[3] h.0.times:float64[1] h.1.times:int64[1] "
-                         "k:int64[2,1,2] n:float64[2] p:float64[2] ");
+    EXPECT_EQ(names(id),
+              "a:int64[3] b:float64[2,2] c:bool[2] g:float64[3] h.0.times:float64[1] h.1.times:int64[1] "
+              "k:int64[2,1,2] n:float64[2] p:float64[2] ");
     EXPECT_EQ(get_dataset(id, "b", DatasetFormat::json), "[[1.0,2.5],[3.0,4.0]]");
     EXPECT_EQ(get_dataset(id, "g", DatasetFormat::csv), "g\nnan\n1.0\n-inf\n");
     EXPECT_EQ(get_dataset(id, "k", DatasetFormat::json), "[[[1,2]],[[3,4]]]");
@@ -213,13 +219,15 @@ TEST_F(RunTest, AResultThatIsNotJsonFailsTheRun) {
   RopeBuilder b;
   b.text("[").array(Dtype::f64, {2}, raw<double>({1, 2}), true).text("]");
   auto short_memory = os::make_sealed_memfd("test", "12345678");
-  auto record = server->get(runs().finish(id, b.rope(), std::make_shared<os::UniqueFd>(std::move(*short_memory)), std::nullopt));
+  auto record = server->get(
+      runs().finish(id, b.rope(), std::make_shared<os::UniqueFd>(std::move(*short_memory)), std::nullopt));
   ASSERT_FALSE(record);
   EXPECT_EQ(record.error().code, Code::worker_lost);
   EXPECT_EQ(std::distance(fs::directory_iterator(folder / "runs" / "u1"), fs::directory_iterator()), 0);
 }
 
-// ---- life ----------------------------------------------------------------------------------------------------------
+// ---- life
+// ----------------------------------------------------------------------------------------------------------
 
 TEST_F(RunTest, ARunLives) {
   start();
@@ -259,12 +267,14 @@ TEST_F(RunTest, ARunLives) {
   EXPECT_EQ(server->get(runs().get(other, made->id)).error().code, Code::not_found);
   EXPECT_EQ(server->get(runs().remove(other, made->id)).error().code, Code::not_found);
   EXPECT_EQ(server->get(runs().update(other, made->id, change)).error().code, Code::not_found);
-  EXPECT_EQ(server->get(runs().result(other, made->id, codec::Nonfinite::null)).error().code, Code::not_found);
+  EXPECT_EQ(server->get(runs().result(other, made->id, codec::Nonfinite::null)).error().code,
+            Code::not_found);
   EXPECT_EQ(server->get(runs().compare(other, made->id, made->id)).error().code, Code::not_found);
   EXPECT_TRUE(server->get(runs().get(boss, made->id)));
   for (const char* id : {"../u1", "..", "", "r_0", "r_0/../../x"}) {
     EXPECT_EQ(server->get(runs().get(boss, id)).error().code, Code::not_found);
-    EXPECT_EQ(server->get(runs().dataset(me, made->id, id, DatasetFormat::npy)).error().code, Code::not_found);
+    EXPECT_EQ(server->get(runs().dataset(me, made->id, id, DatasetFormat::npy)).error().code,
+              Code::not_found);
   }
   EXPECT_EQ(*server->get(runs().expire(Time(std::chrono::seconds(4)))), 0U);
   EXPECT_EQ(*server->get(runs().expire(Time(std::chrono::seconds(5)))), 1U);
@@ -300,7 +310,8 @@ TEST_F(RunTest, BadInputIsRefused) {
   what = script();
   what.seeds = "[1";
   EXPECT_EQ(server->get(runs().create(what)).error().code, Code::bad_request);
-  for (const char* owner : {"", "..", "a/b", ".x"}) EXPECT_FALSE(server->get(runs().create(script("x", owner)))) << owner;
+  for (const char* owner : {"", "..", "a/b", ".x"})
+    EXPECT_FALSE(server->get(runs().create(script("x", owner)))) << owner;
   Filter filter;
   filter.limit = 0;
   EXPECT_EQ(server->get(runs().list(me, filter)).error().code, Code::bad_request);
@@ -328,7 +339,8 @@ TEST_F(RunTest, ListsHavePages) {
   EXPECT_EQ(server->get(runs().list(Asker{"boss", true}, all))->runs.size(), 6U);
 }
 
-// ---- faults --------------------------------------------------------------------------------------------------------
+// ---- faults
+// --------------------------------------------------------------------------------------------------------
 
 TEST_F(RunTest, ARestartLosesWhatWasUnfinishedAndNothingElse) {
   start();
@@ -359,7 +371,9 @@ TEST_F(RunTest, EachStepOfWritingMayFail) {
   options.fault = [steps, fail_at](const char*) { return ++*steps == *fail_at ? ENOSPC : 0; };
   start(options);
   RopeBuilder b;
-  b.text(R"({"data":{"v":)").array(Dtype::f64, {3}, raw<double>({1, nan_, 2})).text(R"(,"l":[1,2],"x":NaN}})");
+  b.text(R"({"data":{"v":)")
+      .array(Dtype::f64, {3}, raw<double>({1, nan_, 2}))
+      .text(R"(,"l":[1,2],"x":NaN}})");
   int failures = 0;
   for (int n = 1;; ++n) {
     const std::string id = begin();
@@ -377,7 +391,8 @@ TEST_F(RunTest, EachStepOfWritingMayFail) {
     EXPECT_EQ(record.error().code, Code::insufficient_storage) << n;
     EXPECT_EQ(now->state, State::failed) << n;
     EXPECT_NE(now->error->find("insufficient_storage"), std::string::npos);
-    EXPECT_EQ(std::distance(fs::directory_iterator(folder / "runs" / "u1"), fs::directory_iterator()), 0) << n;
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder / "runs" / "u1"), fs::directory_iterator()), 0)
+        << n;
   }
   EXPECT_GT(failures, 15);
 }
@@ -400,7 +415,8 @@ TEST_F(RunTest, FlippedBitsAreFoundAndNamed) {
       ASSERT_FALSE(checked);
       EXPECT_NE(checked.error().message.find(name), std::string::npos) << checked.error().message;
       if (std::string(name) == "data/v.npy") {
-        for (const auto format : {DatasetFormat::json, DatasetFormat::csv, DatasetFormat::cbor, DatasetFormat::npy})
+        for (const auto format :
+             {DatasetFormat::json, DatasetFormat::csv, DatasetFormat::cbor, DatasetFormat::npy})
           EXPECT_NE(get_dataset(id, "v", format).find("data/v.npy of run"), std::string::npos);
         EXPECT_FALSE(answer(id, codec::Format::json, codec::Nonfinite::null));
         EXPECT_NE(get_export(id, ExportFormat::npz).find("error: data/v.npy"), std::string::npos);
@@ -463,7 +479,11 @@ TEST_F(RunTest, ADeletedRunEndsItsReaders) {
   start();
   std::vector<double> v(200'000, 2.25);
   RopeBuilder b;
-  b.text("{\"data\":{\"a\":").array(Dtype::f64, {v.size()}, raw(v)).text(",\"b\":").array(Dtype::f64, {v.size()}, raw(v)).text("}}");
+  b.text("{\"data\":{\"a\":")
+      .array(Dtype::f64, {v.size()}, raw(v))
+      .text(",\"b\":")
+      .array(Dtype::f64, {v.size()}, raw(v))
+      .text("}}");
   const std::string id = done(b);
   auto got = server->get(runs().export_as(me, id, ExportFormat::npz));
   ASSERT_TRUE(got);
@@ -480,6 +500,7 @@ TEST_F(RunTest, RunsExpireByThemselves) {
   auto what = script();
   what.kept_for = std::chrono::milliseconds(1);
   const std::string id = done(simple(), what);
-  for (int i = 0; i < 200 && server->get(runs().get(me, id)); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  for (int i = 0; i < 200 && server->get(runs().get(me, id)); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_FALSE(server->get(runs().get(me, id)));
 }

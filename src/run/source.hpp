@@ -16,8 +16,8 @@ struct Source {
   Source(const Source&) = delete;
   Source& operator=(const Source&) = delete;
   virtual ~Source() = default;
-  /// Replaces `chunk` with the next piece. False at the end, with the last piece in `chunk` or empty. After an
-  /// error (a damaged file, say) there is no more.
+  /// Replaces `chunk` with the next piece. False at the end, with the last piece in `chunk` or empty. After
+  /// an error (a damaged file, say) there is no more.
   virtual async::Task<Result<bool>> next(std::string& chunk) = 0;
   /// The whole length in bytes, if known.
   [[nodiscard]] virtual std::optional<std::uint64_t> length() const { return std::nullopt; }

@@ -133,7 +133,8 @@ struct RunTest : testing::Test {
     EXPECT_TRUE(fd);
     return std::make_shared<os::UniqueFd>(std::move(*fd));
   }
-  Result<Record> finish(const std::string& id, const RopeBuilder& builder, std::optional<std::string> printed = std::nullopt) {
+  Result<Record> finish(const std::string& id, const RopeBuilder& builder,
+                        std::optional<std::string> printed = std::nullopt) {
     return server->get(runs().finish(id, builder.rope(), memory_of(builder), std::move(printed)));
   }
   std::string done(const RopeBuilder& builder, NewRun what = script()) {
@@ -156,13 +157,16 @@ struct RunTest : testing::Test {
     auto got = server->get(runs().export_as(me, id, format));
     return got ? server->read(*got->source) : "error: " + got.error().message;
   }
-  fs::path directory(const std::string& id, const std::string& owner = "u1") const { return folder / "runs" / owner / id; }
+  fs::path directory(const std::string& id, const std::string& owner = "u1") const {
+    return folder / "runs" / owner / id;
+  }
   std::string names(const std::string& id) {
     auto record = server->get(runs().get(me, id));
     std::string out;
     const auto list = boost::json::parse(record->datasets);
     for (const auto& d : list.as_array())
-      out += std::string(d.at("name").as_string().c_str()) + ":" + d.at("dtype").as_string().c_str() + boost::json::serialize(d.at("shape")) + " ";
+      out += std::string(d.at("name").as_string().c_str()) + ":" + d.at("dtype").as_string().c_str() +
+             boost::json::serialize(d.at("shape")) + " ";
     return out;
   }
 };

@@ -37,10 +37,10 @@ struct RunRecord {
   std::optional<std::int64_t> kept_for_ms;  // expires so long after its end
   std::optional<std::string> error;         // problem, JSON
   std::string stdout_text;
-  std::int64_t bytes = 0;       // that it takes of the owner's quota
-  std::string datasets = "[]";  // JSON list
+  std::int64_t bytes = 0;          // that it takes of the owner's quota
+  std::string datasets = "[]";     // JSON list
   bool datasets_left_out = false;  // in a listing, where they are too many
-  std::string layout = "{}";    // JSON: the files of the result, see run/layout.hpp
+  std::string layout = "{}";       // JSON: the files of the result, see run/layout.hpp
 
   [[nodiscard]] bool ended_by_now() const { return state != RunState::queued && state != RunState::running; }
 };
@@ -74,8 +74,8 @@ class RunRecords {
   Result<void> add(const RunRecord& record);
   /// False when it was not queued.
   Result<bool> started(std::string_view id, Time when);
-  /// Ends a queued or running run, in one transaction with the check of the quota. False (and nothing changes)
-  /// when it had ended.
+  /// Ends a queued or running run, in one transaction with the check of the quota. False (and nothing
+  /// changes) when it had ended.
   Result<bool> ended(std::string_view id, const RunEnd& end);
   /// At server start: what was queued or running is lost, with this problem. How many.
   Result<std::int64_t> mark_unfinished_as_lost(std::string_view problem, Time when);
