@@ -14,12 +14,13 @@ RULE = {
     "base": set(),
     "async": {"base"}, "os": {"base"}, "codec": {"base"},
     "store": {"async", "os", "codec"},
+    "run": {"store"},
     "worker": {"async", "os", "codec"},
     "accounts": {"store"},
-    "session": {"worker", "accounts", "store"},
+    "session": {"worker", "accounts", "store", "run"},
     "live": {"session"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "live", "session", "accounts", "store", "worker"},
+    "api": {"http", "live", "session", "run", "accounts", "store", "worker"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.

@@ -21,6 +21,7 @@ CodeInfo describe(Code code) {
     case Code::unavailable: return {503, "unavailable", true, false};
     case Code::deadline: return {504, "deadline", false, false};
     case Code::insufficient_storage: return {507, "insufficient_storage", true, true};
+    case Code::quota: return {507, "quota", false, false};
     case Code::worker_lost: return {410, "worker_lost", false, false};
     case Code::internal: return {500, "internal", false, true};
   }

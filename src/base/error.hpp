@@ -26,7 +26,8 @@ enum class Code {
   too_many,             // a queue is full; try again later
   unavailable,          // stopping, or a resource is missing now
   deadline,             // a call outlived its deadline
-  insufficient_storage, // disk or quota full
+  insufficient_storage, // the disk is full
+  quota,                // the user's share of the disk is used up
   worker_lost,          // the worker died
   internal,             // a bug or a broken host
 };

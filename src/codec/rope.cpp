@@ -163,4 +163,22 @@ Result<Rope> with_member_in_front(const std::string& body, std::string_view memb
   return parse_rope(std::move(out), false, 0);
 }
 
+Result<Rope> make_rope(std::vector<Piece> pieces, std::uint64_t size) {
+  const auto broken = [](std::size_t i, const char* what) {
+    return Error{Code::internal, "piece " + std::to_string(i) + " of a stored result: " + what, ""};
+  };
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    Piece& piece = pieces[i];
+    piece.where = Where::memfd;
+    if (piece.kind == PieceKind::array) {
+      if (piece.ndim < 1 || piece.ndim > max_dimensions) return broken(i, "not 1 to 8 dimensions");
+      if (const char* what = shape_error(piece)) return broken(i, what);
+    }
+    if (piece.offset > size || piece.bytes > size - piece.offset) return broken(i, "exceeds the data");
+  }
+  Rope rope;
+  rope.pieces_ = std::move(pieces);
+  return rope;
+}
+
 }  // namespace myelin::codec

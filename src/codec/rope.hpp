@@ -49,6 +49,7 @@ class Rope {
 
  private:
   friend Result<Rope> parse_rope(std::string, bool, std::uint64_t);
+  friend Result<Rope> make_rope(std::vector<Piece>, std::uint64_t);
   std::vector<Piece> pieces_;
   std::string body_;
   std::size_t payload_ = 0;  // where in body_ the payload starts
@@ -62,5 +63,9 @@ class Rope {
 [[nodiscard]] std::string text_rope(std::string_view json);
 /// The rope of `body`, whose text begins with an object's `{"`, with one more member (`"name":value`) in front.
 [[nodiscard]] Result<Rope> with_member_in_front(const std::string& body, std::string_view member);
+
+/// A rope of the server's own whose data is all behind a Reader that has `size` bytes. `where` is set here; shapes
+/// and bounds are checked as above (Code::internal).
+[[nodiscard]] Result<Rope> make_rope(std::vector<Piece> pieces, std::uint64_t size);
 
 }  // namespace myelin::codec

@@ -63,6 +63,49 @@ Result<void> first(Database& database) {
   )sql");
 }
 
+Result<void> runs(Database& database) {
+  return database.script(R"sql(
+    -- What was computed and is kept; the result lies in files. JSON members are the text that came.
+    CREATE TABLE runs (
+      seq              INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of listings
+      id               TEXT NOT NULL UNIQUE,
+      owner            TEXT NOT NULL,
+      owner_name       TEXT NOT NULL,
+      title            TEXT NOT NULL,
+      kind             TEXT NOT NULL CHECK (kind IN ('exec', 'call', 'rerun')),
+      state            TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'lost')),
+      session          TEXT NOT NULL,
+      engine           TEXT NOT NULL,
+      parent_session   TEXT,
+      inputs           TEXT NOT NULL,
+      source           TEXT,
+      function         TEXT,
+      arguments        TEXT,
+      history          TEXT NOT NULL,
+      history_count    INTEGER NOT NULL,
+      history_complete INTEGER NOT NULL,
+      versions         TEXT NOT NULL,
+      machine          TEXT NOT NULL,
+      seeds            TEXT NOT NULL,
+      options          TEXT NOT NULL,
+      created_ms       INTEGER NOT NULL,
+      started_ms       INTEGER,
+      ended_ms         INTEGER,
+      expires_ms       INTEGER,
+      kept_for_ms      INTEGER,
+      error            TEXT,
+      stdout           BLOB NOT NULL DEFAULT x'',
+      bytes            INTEGER NOT NULL,
+      datasets         TEXT NOT NULL DEFAULT '[]',
+      layout           TEXT NOT NULL DEFAULT '{}',
+      CHECK ((ended_ms IS NULL) = (state IN ('queued', 'running')))
+    ) STRICT;
+    CREATE INDEX runs_by_owner ON runs (owner, seq);
+    CREATE INDEX runs_by_expiry ON runs (expires_ms) WHERE expires_ms IS NOT NULL;
+    CREATE INDEX runs_unfinished ON runs (state) WHERE state IN ('queued', 'running');
+  )sql");
+}
+
 }  // namespace
 
 Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
@@ -98,7 +141,7 @@ Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
 }
 
 const std::vector<Migration>& migrations() {
-  static const std::vector<Migration> steps = {first};
+  static const std::vector<Migration> steps = {first, runs};
   return steps;
 }
 
