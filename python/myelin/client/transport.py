@@ -171,6 +171,10 @@ class Transport:
                 return
         connection.close()
 
+    def __del__(self):
+        for connection in self.__dict__.get("_idle", ()):
+            connection.close()
+
     def close(self):
         with self._lock:
             idle, self._idle = self._idle, []
