@@ -51,6 +51,7 @@ export class FakeServer {
 
   push(event: Record<string, unknown>): number {
     const whole = { seq: ++this.seq, ...event } as StreamEvent;
+    this.seq = whole.seq;
     this.kept.push(whole);
     for (const socket of this.sockets) socket.send(JSON.stringify(whole));
     return whole.seq;

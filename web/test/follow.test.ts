@@ -110,7 +110,7 @@ test('a server that counts anew is read from its beginning', async () => {
 test('after a gap the count goes on behind it', async () => {
   follow();
   await until(() => states.includes('live'));
-  server.push({ topic: 'gap', from: 1, to: 40 });
+  server.push({ topic: 'gap', from: 1, to: 40, seq: 40 });
   await until(() => events.some((event) => event.topic === 'gap'));
   server.drop();
   await until(() => server.followed.length === 2);

@@ -35,7 +35,7 @@ export class LiveSession {
   private follower: Follower;
   private redraw: ReturnType<typeof setTimeout> | null = null;
   private poll: ReturnType<typeof setInterval> | null = null;
-  private streamedOutput = false;
+  private unstreamed = ''; // output of an answer, for the case that no stream brings it
 
   constructor(readonly id: string) {
     this.info = app.find(id) ?? null;
@@ -82,6 +82,7 @@ export class LiveSession {
 
   private enter(state: FollowState): void {
     this.stream = state;
+    if (state === 'unavailable') { this.print(this.unstreamed); this.unstreamed = ''; }
     if (state === 'unavailable' && !this.poll) {
       // Without a stream: state and progress by asking, output after each call.
       this.poll = setInterval(() => { if (this.busy) void this.refresh(); }, 1000);
@@ -93,7 +94,6 @@ export class LiveSession {
     if (this.recordings.take(event)) { this.draw(); return; }
     switch (event.topic) {
       case 'stdout':
-        this.streamedOutput = true;
         this.print(event.text);
         break;
       case 'progress':
@@ -152,12 +152,12 @@ export class LiveSession {
     this.values = null;
     this.took_s = null;
     this.keptRun = null;
-    this.streamedOutput = false;
+    this.unstreamed = '';
     this.began_at = Date.now();
     const began = performance.now();
     try {
       const answer = await app.client.exec(this.id, source, { return: returns, keep, ...(title ? { title } : {}) });
-      if (!this.streamedOutput && answer.stdout) this.print(answer.stdout);
+      this.answered(answer.stdout);
       this.values = answer.data;
       this.keptRun = answer.run;
       if (keep && !answer.run) this.notes = [...this.notes.slice(-2), 'This server does not keep runs: the values are only here.'];
@@ -174,9 +174,15 @@ export class LiveSession {
     }
   }
 
+  // The stream brings the output, before the answer or after it; only without one is it taken from there.
+  private answered(stdout: string): void {
+    if (this.stream === 'unavailable' || this.stream === 'ended') this.print(stdout);
+    else this.unstreamed = stdout;
+  }
+
   private fail(error: unknown): void {
     if (error instanceof Problem) {
-      if (!this.streamedOutput && error.script.stdout) this.print(error.script.stdout);
+      this.answered(error.script.stdout ?? '');
       const interrupted = error.script.class === 'KeyboardInterrupt' || error.code === 'interrupted';
       this.error = { title: interrupted ? 'Interrupted' : (error.script.class ?? 'This did not work'),
         text: interrupted ? 'The script was stopped; what it had set is kept.' : (error.script.text ?? error.detail),
