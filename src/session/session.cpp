@@ -511,6 +511,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     self->unwritten = !written && !pristine;
   }
   m.forget(*self);
+  self->over.set();
   if (self->listener) {
     self->tell("ended", json::serialize(json::object{{"cause", json::object{{"code", cause.code}, {"text", cause.text}}}}));
     self->listener.reset();
@@ -674,6 +675,11 @@ void Session::follow() {
   };
   self->queue.push_front(job);  // before calls that wait: they are to be seen
   self->work.set();
+}
+
+Task<void> Session::ended(milliseconds patience) {
+  auto self = impl_;
+  if (self->state != State::ended) co_await self->over.wait(patience);
 }
 
 void Session::end(std::string code, std::string text) {

@@ -129,6 +129,8 @@ class Session {
   [[nodiscard]] Result<void> interrupt(std::chrono::milliseconds grace);
   /// Ends the session now, with this cause.
   void end(std::string code, std::string text);
+  /// Waits until it has ended and its name is free again.
+  async::Task<void> ended(std::chrono::milliseconds patience);
   [[nodiscard]] std::string output_tail(std::size_t bytes) const;
 
   /// At most one; the former is forgotten.

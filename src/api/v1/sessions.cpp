@@ -45,7 +45,9 @@ Task<http::Response> show(Context& context, Asked asked) {
 Task<http::Response> end(Context& context, Asked asked) {
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
-  found.session->end("deleted", "the session was deleted by " + asked.user.name);
+  auto session = *found.session;
+  session.end("deleted", "the session was deleted by " + asked.user.name);
+  co_await session.ended(milliseconds(5000));
   http::Response response;
   response.status = 204;
   co_return response;
