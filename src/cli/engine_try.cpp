@@ -87,8 +87,10 @@ std::string joined(const std::vector<std::string>& parts) {
 Finding not_started(const worker::EngineOptions& engine, std::string reason) {
   std::string prefix = "engine " + engine.name + ": ";
   if (auto at = reason.find(prefix); at != std::string::npos) reason.erase(0, at + prefix.size());
+  if (reason.rfind("the zygote of " + engine.name, 0) == 0) reason.replace(0, 14 + engine.name.size(), engine.python);
   Finding finding{State::blocks, "start", reason, ""};
-  std::string modules = joined(engine.preload.empty() ? std::vector<std::string>{engine.kind} : engine.preload);
+  std::string modules = joined(engine.preload.empty() ? std::vector<std::string>{engine.kind == "python" ? "sys" : engine.kind} : engine.preload);
+  std::string outside = "whether it works outside the sandbox: " + engine.python + " -I -c 'import " + modules + "'";
   if (reason.find("too old") != std::string::npos) {
     finding.name = "interpreter";
     finding.repair = "give another --python";
@@ -100,11 +102,9 @@ Finding not_started(const worker::EngineOptions& engine, std::string reason) {
                      " -m pip install PACKAGE. One that is installed there as \"editable\" lies elsewhere, where sessions see nothing: install it properly";
   } else if (reason.find("Error") != std::string::npos) {
     finding.name = "import";
-    finding.repair = "whether it works outside: " + engine.python + " -I -c 'import " + modules +
-                     "'. In a session there is no network, and its own folders are the only ones that can be written";
+    finding.repair = outside + ". In it there is no network, and nothing can be written but the session's own folders";
   } else {
-    finding.repair = "is " + engine.python + " a Python interpreter? What it wrote stands above. Whether it works outside: " + engine.python +
-                     " -I -c 'import " + modules + "'";
+    finding.repair = "what it wrote itself stands above. Is it a Python interpreter? " + outside;
   }
   return finding;
 }
