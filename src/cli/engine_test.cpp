@@ -213,6 +213,8 @@ TEST_F(Interpreters, OfAUserWhoMayNotEnterTheirFolder) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may enter every folder";
   ::chmod(env.c_str(), 0600);
   EXPECT_TRUE(holds(said(env / "bin" / "python"), "the folder " + env.string() + " on the way"));
+  fs::create_symlink(env / "bin" / "python", home / "link");
+  EXPECT_TRUE(holds(said(home / "link"), "the folder " + env.string() + " on the way"));
   ::chmod(env.c_str(), 0755);
 }
 

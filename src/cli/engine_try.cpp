@@ -52,6 +52,18 @@ std::optional<fs::path> closed_above(const fs::path& path) {
   return std::nullopt;
 }
 
+/// The same, of every link on the way.
+std::optional<fs::path> closed_on_the_way(fs::path path) {
+  std::error_code error;
+  for (int hops = 0; hops < 16; ++hops) {
+    if (auto closed = closed_above(path)) return closed;
+    if (!fs::is_symlink(path, error)) break;
+    auto target = fs::read_symlink(path, error);
+    path = (target.is_absolute() ? target : path.parent_path() / target).lexically_normal();
+  }
+  return std::nullopt;
+}
+
 std::string access_repair(const fs::path& path, bool folder) {
   return std::string("chmod ") + (folder ? "a+rx " : "a+r ") + path.string();
 }
@@ -228,9 +240,9 @@ std::vector<Finding> check_interpreter(const std::string& python, std::optional<
   if (::stat(python.c_str(), &info) != 0) {
     int error = errno;
     std::error_code ignored;
-    if (auto closed = error == EACCES ? closed_above(python) : std::nullopt)
+    if (auto closed = error == EACCES ? closed_on_the_way(python) : std::nullopt)
       block("the folder " + closed->string() + " on the way to " + python + " can't be entered by this user", "chmod a+x " + closed->string());
-    else if (fs::is_symlink(python, ignored))
+    else if (error == ENOENT && fs::is_symlink(python, ignored))
       block(python + " is a link to " + fs::read_symlink(python, ignored).string() + ", which is not there", "make the environment again, or " + give);
     else
       block("there is no " + python + (error == ENOENT ? "" : std::string(": ") + std::strerror(error)), give);

@@ -116,8 +116,7 @@ Task<void> open_sessions(session::Manager* sessions, async::Loop* loop, bool* fa
 class EngineWatch {
  public:
   EngineWatch(Config& config, Flags flags, const Surroundings& surroundings, session::Manager& sessions, bool namespaces)
-      : config_(config), flags_(std::move(flags)), surroundings_(surroundings), sessions_(sessions), namespaces_(namespaces),
-        seen_(stamp()) {}
+      : config_(config), flags_(std::move(flags)), surroundings_(surroundings), sessions_(sessions), namespaces_(namespaces) {}
 
   static Task<void> run(EngineWatch* self) {
     for (;;) {
@@ -171,7 +170,7 @@ class EngineWatch {
   const Surroundings& surroundings_;
   session::Manager& sessions_;
   bool namespaces_;
-  fs::file_time_type seen_;
+  fs::file_time_type seen_ = fs::file_time_type::min();  // what came after the settings were read at the start is seen too
   bool pending_ = false;
 };
 

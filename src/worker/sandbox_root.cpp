@@ -110,6 +110,8 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
   std::string cache = options.namespaces ? "/.myelin/cache" : options.cache_directory;
   text += line("env", "HOME=" + cache);
   text += line("env", "TMPDIR=" + cache);
+  // Cython decides at its import, which is the zygote's: so what packages compile in a session goes to its user's cache.
+  if (options.namespaces) text += line("env", "CYTHON_CACHE_DIR=/session/home/work/.cache/cython");
   text += line("env", "MPLBACKEND=Agg");
   text += line("env", "MPLCONFIGDIR=" + cache + "/matplotlib");
   text += line("env", "OPENBLAS_NUM_THREADS=1");

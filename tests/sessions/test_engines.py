@@ -107,7 +107,7 @@ def test_brian2_is_added_to_a_running_server_and_branches(make_server, brian_pyt
     server = make_server()
     client = server.client()
     text = works(server.data, "brian2", brian_python, "--preload", "brian2")
-    assert "Brian2" in text or "brian2 2." in text, text
+    assert "brian2 2." in text, text
     assert "branches     one went on" in text, text
     wait_until(lambda: "brian2" in engines(client), "the engine in the running server")
 
@@ -167,8 +167,8 @@ def test_a_nest_of_ones_own_has_nests_adapter(make_server, data):
     session = Session(client, "my-nest")
     assert session.value("n = nest.Create('iaf_psc_alpha', 3)\nr = n.tolist()", "r") == [1, 2, 3]
     (copy,) = branch(session, 1)
-    answer = copy.client.post(copy.path + "/call", {"function": "GetKernelStatus", "args": ["network_size"]})
-    assert answer.status == 200 and answer.json()["data"] == 3, answer
+    answer = copy.client.post(copy.path + "/call", {"function": "GetKernelStatus"})
+    assert answer.status == 200 and answer.json()["data"]["network_size"] == 3, answer
     assert engines(client)["my-nest"]["version"] == engines(client)["my-nest"]["versions"]["nest"]
 
 
@@ -266,7 +266,7 @@ def test_force_keeps_what_does_not_work(make_server, data, tmp_path, plain_pytho
     client = make_server(data=data).client()
     session = Session(client, "lab")
     answer = session.exec("r = 1", "r")
-    assert answer.status == 410 and "comes_later" in answer.text, answer
+    assert answer.status == 503 and "comes_later" in answer.json()["detail"], answer
     give_module(plain_python, "comes_later", "R = 2\n")
     assert Session(client, "lab").value("import comes_later\nr = comes_later.R", "r") == 2
     assert myelin("engine", "remove", "lab", "--data", data)[0] == 0
