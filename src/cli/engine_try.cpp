@@ -194,7 +194,8 @@ Task<void> look(session::Manager* sessions, worker::EngineOptions engine, Findin
   } else {
     out->push_back({State::ok, "threads", "none after the import: sessions start at once", ""});
   }
-  out->push_back({State::ok, "session", "runs in the sandbox", ""});
+  if (engine.namespaces) out->push_back({State::ok, "session", "runs in the sandbox", ""});
+  else out->push_back({State::limited, "session", "runs, but this host can't isolate it", "`myelin doctor` shows the repair"});
   if (!info->openmp.empty())
     out->push_back({State::limited, "OpenMP", joined(info->openmp) + " can't pause its threads (it lacks omp_pause_resource_all): a session in which it ran several can't branch",
                     "a newer one in this environment (GCC 9 or later), or Debian's: apt install libgomp1"});
@@ -305,6 +306,13 @@ Result<std::vector<Finding>> try_engine(const Config& config, const std::string&
   bool namespaces = host.level != os::IsolationLevel::reduced;
   if (!namespaces && config.worker_uid)
     for (const auto& path : {config.data, trial.data}) ::chmod(path.c_str(), 0711);  // as the server does
+  if (!namespaces && config.worker_uid)
+    for (fs::path above = fs::path(config.engines.at(name).python).parent_path(); above != above.root_path(); above = above.parent_path())
+      if (!allowed(above, X_OK, config.worker_uid))
+        return Findings{{State::blocks, "interpreter",
+                         "the folder " + above.string() + " can't be entered by sessions, which have the user id " + std::to_string(*config.worker_uid) +
+                             " and on this host nothing but the real paths",
+                         "chmod a+x " + above.string()}};
   auto filter = os::seccomp_program();
   if (!filter) return filter.take_error();
   auto database = store::open_state(trial.data);

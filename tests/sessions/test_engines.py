@@ -180,6 +180,24 @@ def test_an_environment_below_a_private_home(make_server, data, tmp_path):
     assert Session(make_server(data=data).client(), "mine").value("import sys\nr = sys.executable", "r") == str(python)
 
 
+def test_without_namespaces(data_root):
+    # as in test_reduced.py: sessions of root's server need the real paths
+    home = data_root / "engines-reduced"
+    home.mkdir(mode=0o755)
+    program = home / "sandbox"
+    program.write_text('#!/bin/sh\n[ "$1" = probe ] && exit 1\nexec "%s" "$@"\n' % (BINARY.parent / "myelin-sandbox"))
+    program.chmod(0o755)
+    config = home / "test.toml"
+    config.write_text('sandbox_binary = "%s"\n' % program)
+    python = make_environment(home / "folder" / "env")
+    text = works(home / "data", "lab", python, "--config", config)
+    assert "this host can't isolate it" in text and "branches     one went on" in text, text
+    if os.geteuid() == 0:
+        (home / "folder").chmod(0o700)
+        status, text = add(home / "data", "closed", python, "--config", config)
+        assert status == 1 and "the folder %s can't be entered by sessions" % (home / "folder") in text, text
+
+
 def test_what_an_import_leaves_open_is_not_mistaken_for_a_sessions_file(make_server, data, plain_python):
     give_module(plain_python, "keeps_a_log", "import tempfile\nLOG = tempfile.NamedTemporaryFile('w', delete=False)\n")
     works(data, "logging", plain_python, "--preload", "keeps_a_log")
