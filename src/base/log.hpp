@@ -6,7 +6,7 @@
 
 namespace myelin::log {
 
-enum class Level { debug, info, warning, error };
+enum class Level { debug, info, warning, error, off };
 
 void set_level(Level level);
 void write(Level level, std::string_view text);

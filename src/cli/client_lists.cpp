@@ -423,7 +423,7 @@ void add_list_commands(CLI::App& app, ClientOptions& client, const Surroundings&
   rerun_options(again);
   run(again, [](Remote& r) { return rerun(r, o); });
 
-  auto* engines = group(app, "engine", "engines: list");
+  auto* engines = group(app, "engine", "engines: add, remove, list");
   auto* list = engines->add_subcommand("list", "what can be run here, and why not");
   add_client_options(list, client);
   run(list, [](Remote& r) { return engine_list(r); });

@@ -6,6 +6,7 @@
 #include "accounts/tokens.hpp"
 #include "cli/client.hpp"
 #include "cli/config.hpp"
+#include "cli/engine_commands.hpp"
 #include "cli/nest_server.hpp"
 #include "cli/serve.hpp"
 #include "os/host.hpp"
@@ -116,7 +117,7 @@ int run(int argc, char** argv) {
   serve_command->add_flag("--show-link", show_link, "print the address with the token, to be opened in a browser");
   serve_command->callback([&] {
     auto config = load(flags, surroundings);
-    status = config ? serve(*config, surroundings, show_link) : complain(config.error());
+    status = config ? serve(std::move(*config), flags, surroundings, show_link) : complain(config.error());
   });
 
   auto* doctor_command = app.add_subcommand("doctor", "show what this host gives for isolation, and the repair of what it lacks");
@@ -139,6 +140,7 @@ int run(int argc, char** argv) {
   revoke->callback([&] { status = token_revoke(flags, surroundings, name); });
 
   add_client_commands(app, surroundings, status);
+  add_engine_commands(*app.get_subcommand("engine"), surroundings, status);
 
   app.add_subcommand("nest-server", "NEST Server's own command line: start, stop, status, log, restart, pid");
 

@@ -6,6 +6,9 @@
 // a limit, --<key> (dashes) the flag's; an empty variable counts as unset. The NEST_SERVER_* variables are
 // understood too, below MYELIN_*. Relative paths in a file start at the file's folder, elsewhere at the
 // working directory; "~/" is the home.
+//
+// config_values: one value of one kind. config_settings, config_limits: the tables of what there is. config_file: the file and those
+// of DIR/engines. config: the order of all, and what depends on the machine. operator_token: DIR/token.
 
 #include <sys/types.h>
 
@@ -66,6 +69,7 @@ struct LimitOverrides {
   std::vector<std::pair<std::uint64_t Limits::*, std::uint64_t>> numbers;
   std::vector<std::pair<Amount Limits::*, Amount>> amounts;
   void apply(Limits& limits) const;
+  bool operator==(const LimitOverrides&) const = default;
 };
 
 enum class Auth { token, none };
@@ -76,10 +80,13 @@ enum class Isolation {
 enum class Nonfinite { null, bare };
 
 struct EngineConfig {
+  bool added = false;                // the operator's own
+  std::string kind;                  // one of engine_names()
   std::string python;                // empty: the common one
   std::vector<std::string> preload;  // modules imported by the zygote
   std::map<std::string, std::string> env;
   LimitOverrides limits;
+  bool operator==(const EngineConfig&) const = default;
 };
 
 struct Mount {
@@ -90,7 +97,7 @@ struct Mount {
   std::vector<std::string> users;    // token names; empty: all
 };
 
-/// nest, neuron, jaxley, python.
+/// Those that come with the server: nest, neuron, jaxley, python. Also the kinds of the operator's own.
 [[nodiscard]] const std::vector<std::string>& engine_names();
 
 struct Config {
@@ -113,7 +120,7 @@ struct Config {
   bool nest_face = false;               // started by `myelin nest-server`
 
   Limits limits;
-  std::map<std::string, EngineConfig> engines;  // has every engine
+  std::map<std::string, EngineConfig> engines;  // has every engine, with those of DIR/engines
   std::map<std::string, LimitOverrides> users;  // by token name
   std::vector<Mount> mounts;
 

@@ -160,7 +160,7 @@ TEST_F(ConfigTest, UnknownKeysAreNamedWithLineAndNeighbour) {
   EXPECT_EQ(refused_file("# a\n\nprot = 1\n"), "3: unknown key \"prot\"; did you mean \"port\"?");
   EXPECT_EQ(refused_file("[limits]\npid = 1\n"),
             "2: unknown key \"limits.pid\"; did you mean \"limits.pids\"?");
-  EXPECT_EQ(refused_file("[engine.nset]\n"), "1: unknown key \"engine.nset\"; did you mean \"engine.nest\"?");
+  EXPECT_EQ(refused_file("[engine.nset]\n"), "1: unknown key \"engine.nset\"; did you mean \"engine.nest\"? An engine of your own needs python = \"PATH\"");
   EXPECT_EQ(refused_file("[engine.nest]\npreloads = []\n"),
             "2: unknown key \"engine.nest.preloads\"; did you mean \"engine.nest.preload\"?");
   EXPECT_EQ(refused_file("[[mount]]\npath='/d'\nmod='ro'\n"),

@@ -14,6 +14,7 @@
 #include "api/pages.hpp"
 #include "async/pool.hpp"
 #include "base/log.hpp"
+#include "cli/engine_options.hpp"
 #include "http/server.hpp"
 #include "os/lock_file.hpp"
 #include "os/cgroup.hpp"
@@ -37,75 +38,7 @@ int fail(const Error& error) {
   return 1;
 }
 
-std::string resolve_python(const std::string& given) {
-  if (given.find('/') != std::string::npos) return fs::absolute(given).lexically_normal().string();
-  const char* path = std::getenv("PATH");
-  std::string list = path ? path : "/usr/local/bin:/usr/bin:/bin";
-  for (std::size_t begin = 0; begin <= list.size();) {
-    auto end = std::min(list.find(':', begin), list.size());
-    fs::path candidate = fs::path(list.substr(begin, end - begin)) / given;
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate.string();
-    begin = end + 1;
-  }
-  return given;
-}
-
-// Where the Python package of this project is: beside the build tree, or installed below the executable's prefix.
-std::string package_directory(const fs::path& executable) {
-  if (const char* given = std::getenv("MYELIN_PYTHON_PACKAGE")) return given;
-  for (fs::path candidate : {executable.parent_path().parent_path() / "python",
-                             executable.parent_path().parent_path() / "share/myelin/python"}) {
-    std::error_code error;
-    if (fs::exists(candidate / "myelin/worker/__main__.py", error)) return fs::canonical(candidate).string();
-  }
-  return (executable.parent_path().parent_path() / "python").string();
-}
-
 constexpr std::uint64_t stream_budget = 1024 * mib;  // of one session's recorded events, on disk
-
-session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
-  session::Limits out;
-  out.memory_bytes = limits.memory_per_session.of(memory);
-  out.processes = limits.pids;
-  out.files = limits.files;
-  out.cpu_weight = limits.cpu_weight;
-  out.call_deadline = std::chrono::seconds(limits.call_deadline_s);
-  out.idle = std::chrono::seconds(limits.idle_s);
-  out.queue = std::max<std::uint64_t>(limits.queue, 1);
-  out.stdout_bytes = limits.stdout_mib * mib;
-  out.work_quota_bytes = limits.work_quota.of(0);
-  out.checkpoint_bytes = limits.checkpoints.of(memory);
-  out.sessions_per_user = limits.max_sessions_per_user;
-  return out;
-}
-
-std::vector<worker::EngineOptions> engine_options(const Config& config, const fs::path& executable, bool namespaces) {
-  std::vector<worker::EngineOptions> out;
-  for (const auto& name : engine_names()) {
-    worker::EngineOptions engine;
-    engine.name = name;
-    engine.python = resolve_python(config.python_for(name));
-    if (auto found = config.engines.find(name); found != config.engines.end()) {
-      engine.preload = found->second.preload;
-      for (auto& [key, value] : found->second.env) engine.environment.emplace_back(key, value);
-    }
-    engine.sandbox_binary = config.sandbox_binary.string();
-    engine.enter_library = config.enter_library.string();
-    engine.package_directory = package_directory(executable);
-    engine.users_directory = (config.data / "users").string();
-    engine.cache_directory = (config.data / "cache").string();
-    engine.home = (config.data / "scratch").string();
-    engine.namespaces = namespaces;
-    engine.scratch_bytes = config.limits_for(name, "").scratch.of(0);
-    if (config.worker_uid) engine.uid = *config.worker_uid;
-    for (const auto& mount : config.mounts) {
-      bool fits = mount.engines.empty() || std::find(mount.engines.begin(), mount.engines.end(), name) != mount.engines.end();
-      if (fits) engine.mounts.push_back({mount.path.string(), mount.target.string(), mount.writable});
-    }
-    out.push_back(std::move(engine));
-  }
-  return out;
-}
 
 void read_app(api::Context& context, const fs::path& directory) {
   auto files = http::StaticFiles::open(context.pool, directory.string());
@@ -180,9 +113,71 @@ Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, async::Loo
   }
 }
 
+// Engines that were added or removed while the server runs, by `myelin engine` or by hand.
+class EngineWatch {
+ public:
+  EngineWatch(Config& config, Flags flags, const Surroundings& surroundings, session::Manager& sessions, bool namespaces)
+      : config_(config), flags_(std::move(flags)), surroundings_(surroundings), sessions_(sessions), namespaces_(namespaces) {}
+
+  static Task<void> run(EngineWatch* self) {
+    for (;;) {
+      co_await async::sleep_for(milliseconds(1000));
+      self->look();
+    }
+  }
+  void look_again() { pending_ = true; }
+
+ private:
+  fs::file_time_type stamp() const {
+    std::error_code error;
+    auto time = fs::last_write_time(config_.data / "engines", error);
+    return error ? fs::file_time_type::min() : time;
+  }
+
+  void look() {
+    auto now = stamp();
+    if (now == seen_ && !pending_) return;
+    seen_ = now;
+    pending_ = false;
+    auto fresh = load(flags_, surroundings_);
+    if (!fresh) {
+      log::warning("engines stay as they are: " + fresh.error().message);
+      return;
+    }
+    for (auto known = config_.engines.begin(); known != config_.engines.end();) {
+      auto found = fresh->engines.find(known->first);
+      if (!known->second.added || (found != fresh->engines.end() && found->second == known->second)) {
+        ++known;
+        continue;
+      }
+      log::info("engine " + known->first + " was removed; sessions that it has live on");
+      sessions_.withdraw_engine(known->first);
+      known = config_.engines.erase(known);
+    }
+    for (auto& [name, engine] : fresh->engines) {
+      if (!engine.added || config_.engines.count(name)) continue;
+      config_.engines[name] = engine;
+      if (sessions_.add_engine(engine_options(config_, name, surroundings_.executable, namespaces_))) {
+        log::info("engine " + name + " was added");
+      } else {  // its former self has sessions
+        config_.engines.erase(name);
+        pending_ = true;
+      }
+    }
+  }
+
+  Config& config_;
+  Flags flags_;
+  const Surroundings& surroundings_;
+  session::Manager& sessions_;
+  bool namespaces_;
+  fs::file_time_type seen_ = fs::file_time_type::min();  // what came after the settings were read at the start is seen too
+  bool pending_ = false;
+};
+
 }  // namespace
 
-int serve(const Config& config, const Surroundings& surroundings, bool show_link) {
+int serve(Config config, Flags flags, const Surroundings& surroundings, bool show_link) {
   ::umask(0077);
   for (const auto& note : config.notes) log::info(note);
   for (const auto& warning : config.warnings) log::warning(warning);
@@ -245,7 +240,8 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     async::Pool database_pool(loop, 1);
 
     session::ManagerOptions options;
-    options.engines = engine_options(config, surroundings.executable, namespaces);
+    for (const auto& [name, engine] : config.engines)
+      options.engines.push_back(engine_options(config, name, surroundings.executable, namespaces));
     options.limits_for = [&config, memory](const std::string& engine, const std::string& user) {
       return session_limits(config.limits_for(engine, user), memory);
     };
@@ -314,7 +310,9 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     server.serve();
 
     bool failed = false;
+    EngineWatch engine_watch(config, std::move(flags), surroundings, sessions, namespaces);
     async::TaskGroup background(loop);
+    background.spawn(EngineWatch::run(&engine_watch), "engine watch");
     background.spawn(open_sessions(&sessions, &runs, &loop, &failed), "open sessions");
     if (config.auth == Auth::token) background.spawn(keep_uses(&database_pool, &tokens, &*database), "token uses");
 
@@ -330,7 +328,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     };
     loop.on_signal(SIGTERM, on_signal);
     loop.on_signal(SIGINT, on_signal);
-    loop.on_signal(SIGHUP, [](int) {});
+    loop.on_signal(SIGHUP, [&engine_watch](int) { engine_watch.look_again(); });
     std::signal(SIGPIPE, SIG_IGN);
 
     bool v6 = address->host.find(':') != std::string::npos;

@@ -5,7 +5,8 @@
 
 namespace myelin::cli {
 
-/// Runs the server; the exit status of the process. `show_link`: also print the address with the token in its fragment.
-int serve(const Config& config, const Surroundings& surroundings, bool show_link);
+/// Runs the server; the exit status of the process. `flags` are those that `config` came from: engines are read again while it runs.
+/// `show_link`: also print the address with the token in its fragment.
+int serve(Config config, Flags flags, const Surroundings& surroundings, bool show_link);
 
 }  // namespace myelin::cli

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "async/fd_watch.hpp"
@@ -136,6 +137,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   std::shared_ptr<os::CgroupTree> groups;
   ManagerOptions options;
   std::map<std::string, std::unique_ptr<worker::Engine>> engines;
+  std::set<std::string> withdrawn;  // of these: those that wait for the end of their sessions
   std::map<std::string, Clock::time_point> engine_used;
   std::map<std::string, std::shared_ptr<Session::Impl>> live;             // by id
   using Key = std::tuple<std::string, std::string, std::string>;         // owner, engine, name
@@ -149,6 +151,8 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   Result<std::shared_ptr<Session::Impl>> add(User user, std::string engine, std::string name, bool own, bool record);
   Result<void> may_add(const User& user, const std::string& engine, std::size_t more);
   void put(std::shared_ptr<Session::Impl> session);
+  [[nodiscard]] bool has_engine(const std::string& name) const { return engines.count(name) > 0 && withdrawn.count(name) == 0; }
+  void start_engine(worker::EngineOptions of);
   void forget(const Session::Impl& session);
   static async::Task<Result<os::CgroupGroup>> make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid);
   /// Ends the oldest unnamed checkpoints of a user until what is left fits the budget: those that went, as descriptions.

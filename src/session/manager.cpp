@@ -58,12 +58,15 @@ Manager::Impl::Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Data
 Manager::Manager(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database,
                  std::shared_ptr<os::CgroupTree> groups, ManagerOptions options)
     : impl_(std::make_shared<Impl>(loop, pool, database_pool, database, std::move(groups), std::move(options))) {
-  std::weak_ptr<Impl> weak = impl_;
-  for (auto& engine : impl_->options.engines)
-    impl_->engines[engine.name] = std::make_unique<worker::Engine>(
-        loop, engine, impl_->options.seccomp_program, [weak](pid_t pid, int status) {
-          if (auto self = weak.lock()) self->on_exit(pid, status);
-        });
+  for (auto& engine : impl_->options.engines) impl_->start_engine(engine);
+}
+
+void Manager::Impl::start_engine(worker::EngineOptions of) {
+  std::weak_ptr<Impl> weak = weak_from_this();
+  std::string name = of.name;
+  engines[name] = std::make_unique<worker::Engine>(loop, std::move(of), options.seccomp_program, [weak](pid_t pid, int status) {
+    if (auto self = weak.lock()) self->on_exit(pid, status);
+  });
 }
 
 Manager::~Manager() {
@@ -98,9 +101,10 @@ Task<Result<void>> Manager::open(std::string first) {
 
 Result<void> Manager::Impl::may_add(const User& user, const std::string& engine, std::size_t more) {
   if (stopping) return Error{Code::unavailable, "the server is stopping", ""};
-  if (!engines.count(engine)) {
+  if (!has_engine(engine)) {
     std::string known;
-    for (auto& [known_name, e] : engines) known += (known.empty() ? "" : ", ") + known_name;
+    for (auto& [known_name, e] : engines)
+      if (has_engine(known_name)) known += (known.empty() ? "" : ", ") + known_name;
     return Error{Code::not_found, "no engine named '" + engine + "'; there are: " + known, ""};
   }
   if (options.one_user_only) {
@@ -215,6 +219,18 @@ void Manager::Impl::end_idle(Clock::time_point now) {
       log::info("engine " + name + " is idle: its zygote ends");
       engines[name]->stop();
     }
+  }
+  for (auto name = withdrawn.begin(); name != withdrawn.end();) {
+    if (sessions_of[*name] > 0) {
+      ++name;
+      continue;
+    }
+    if (auto found = engines.find(*name); found != engines.end()) {
+      found->second->stop();
+      engines.erase(found);
+    }
+    engine_used.erase(*name);
+    name = withdrawn.erase(name);
   }
 }
 
@@ -427,17 +443,30 @@ Task<Result<std::uint64_t>> Manager::work_room(User user) {
   co_return *used < quota ? quota - *used : 0;
 }
 
+bool Manager::add_engine(worker::EngineOptions options) {
+  if (impl_->engines.count(options.name)) return false;
+  impl_->start_engine(std::move(options));
+  return true;
+}
+
+void Manager::withdraw_engine(const std::string& name) {
+  if (!impl_->engines.count(name)) return;
+  impl_->withdrawn.insert(name);
+  impl_->end_idle(Clock::now());  // at once, if it has no session
+}
+
 worker::EngineOptions Manager::engine_options(const std::string& name) const {
   auto found = impl_->engines.find(name);
   return found == impl_->engines.end() ? worker::EngineOptions{} : found->second->options();
 }
 
 std::size_t Manager::count() const { return impl_->live.size(); }
-bool Manager::has_engine(const std::string& name) const { return impl_->engines.count(name) > 0; }
+bool Manager::has_engine(const std::string& name) const { return impl_->has_engine(name); }
 
 std::vector<std::string> Manager::engine_names() const {
   std::vector<std::string> out;
-  for (auto& [name, engine] : impl_->engines) out.push_back(name);
+  for (auto& [name, engine] : impl_->engines)
+    if (impl_->has_engine(name)) out.push_back(name);
   return out;
 }
 

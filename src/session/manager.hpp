@@ -80,6 +80,10 @@ class Manager {
   /// Bytes until its quota.
   async::Task<Result<std::uint64_t>> work_room(User user);
 
+  /// From now on there is this engine too. False while one of that name, withdrawn, still has sessions.
+  bool add_engine(worker::EngineOptions options);
+  /// No new sessions of this engine; its zygote ends with the last one that it has.
+  void withdraw_engine(const std::string& name);
   [[nodiscard]] worker::EngineOptions engine_options(const std::string& name) const;
   [[nodiscard]] bool has_engine(const std::string& name) const;
   [[nodiscard]] std::vector<std::string> engine_names() const;

@@ -179,7 +179,8 @@ std::string Session::Impl::go_options(bool dormant) const {
                   {"threads", manager.options.threads},
                   {"stdout_bytes", limits.stdout_bytes},
                   {"processes", limits.processes}};
-  if (engine == "nest") go["modules"] = manager.options.modules;  // the others would import NEST for nothing
+  auto found = manager.engines.find(engine);
+  if (found != manager.engines.end() && found->second->options().kind == "nest") go["modules"] = manager.options.modules;  // the others would import NEST for nothing
   if (dormant) go["dormant"] = true;
   return json::serialize(go);
 }

@@ -248,7 +248,8 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
       auto message = os::receive_message(self->zygote.fd(), message_bytes);
       if (message && message->state == os::Received::State::would_block) continue;
       if (!message || message->state == os::Received::State::end) {
-        self->fail_zygote(self->zygote_error.empty() ? "the zygote of " + self->options.name + " died" : self->zygote_error);
+        std::string why = self->zygote_error.empty() ? self->keeper_error : self->zygote_error;
+        self->fail_zygote(why.empty() ? "the zygote of " + self->options.name + " died" : why);
         co_return;
       }
       json::error_code error;
@@ -267,10 +268,29 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
       if (auto* versions = o.if_contains("versions"); versions && versions->is_object())
         for (const auto& [key, version] : versions->get_object())
           if (version.is_string()) info.versions[std::string(key)] = std::string(version.get_string());
-      auto own = info.versions.find(options.name);
-      if (own != info.versions.end()) info.version = own->second;  // one that imports late does not know it
+      // Its own; of plain Python with packages, the first package's. One that imports late does not know it.
+      std::vector<std::string> names{options.name};
+      for (const auto& module : options.preload) names.push_back(module.substr(0, module.find('.')));
+      if (options.kind == "python") names.push_back("python");
+      else names.insert(names.begin(), options.kind);
+      for (const auto& name : names)
+        if (auto own = info.versions.find(name); own != info.versions.end()) {
+          info.version = own->second;
+          break;
+        }
       if (auto* ms = o.if_contains("import_ms"); ms && ms->is_number()) info.import_ms = ms->to_number<double>();
       info.why_no_branches = text_of(o, "why_no_branches");
+      info.cold = late;
+      if (!late) {
+        info.thread_by = text_of(o, "thread_by");
+        info.openmp.clear();
+        if (auto* openmp = o.if_contains("openmp"); openmp && openmp->is_array())
+          for (const auto& path : openmp->get_array())
+            if (path.is_string()) info.openmp.emplace_back(path.get_string());
+      } else if (info.why_no_branches.empty()) {
+        info.why_no_branches = "it runs threads after its import" + (info.thread_by.empty() ? "" : " (started by " + info.thread_by + ")") +
+                               ", which a copy would not have";
+      }
       zygote_ready = known = true;
       zygote_starting = false;
       log::info("engine " + options.name + " " + info.version + " ready after " +

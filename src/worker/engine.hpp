@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "async/task.hpp"
 #include "base/result.hpp"
@@ -35,6 +36,9 @@ struct EngineInfo {
   std::map<std::string, std::string> versions;
   double import_ms = 0;
   std::string why_no_branches;              // empty: its sessions can branch
+  bool cold = false;                        // each session imports it: it runs threads after its import
+  std::string thread_by;                    // the module whose import started the first of them, if known
+  std::vector<std::string> openmp;          // OpenMP runtimes whose threads can't be paused, as paths
 };
 
 class Engine {

@@ -17,7 +17,8 @@ struct Mount {
 };
 
 struct EngineOptions {
-  std::string name;                   // nest, neuron, jaxley, python
+  std::string name;                   // nest, neuron, jaxley, python, or the operator's own
+  std::string kind;                   // which of the four it works like
   bool added = false;                 // by the operator; else it came with the server
   std::string python;                 // the interpreter, absolute
   std::vector<std::string> preload;   // modules imported by the zygote beside the engine's own

@@ -110,6 +110,8 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
   std::string cache = options.namespaces ? "/.myelin/cache" : options.cache_directory;
   text += line("env", "HOME=" + cache);
   text += line("env", "TMPDIR=" + cache);
+  // Cython decides at its import, which is the zygote's: so what packages compile in a session goes to its user's cache.
+  if (options.namespaces) text += line("env", "CYTHON_CACHE_DIR=/session/home/work/.cache/cython");
   text += line("env", "MPLBACKEND=Agg");
   text += line("env", "MPLCONFIGDIR=" + cache + "/matplotlib");
   text += line("env", "OPENBLAS_NUM_THREADS=1");
@@ -125,10 +127,11 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
   }
   text += line("arg", options.python);
   text += "arg -I\narg -c\n";
-  text += line("arg", "import sys; sys.path.insert(0, " + std::string("sys.argv.pop(1)") +
-                          "); from myelin.worker.zygote import main; sys.exit(main(sys.argv[1:]))");
+  text += line("arg", "import os, sys; sys.version_info >= (3, 9) or (os.write(3, b'{\"failed\":{\"id\":null,\"reason\":\"Python %d.%d is too old: "
+                      "3.9 or newer is needed\"}}' % sys.version_info[:2]), os._exit(1)); sys.path.insert(0, sys.argv.pop(1)); "
+                      "from myelin.worker.zygote import main; sys.exit(main(sys.argv[1:]))");
   text += line("arg", options.package_directory);
-  text += line("arg", options.name);
+  text += line("arg", options.kind.empty() || options.kind == options.name ? options.name : options.name + "=" + options.kind);
   for (const std::string& module : options.preload) text += line("arg", module);
   return text;
 }

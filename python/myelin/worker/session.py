@@ -402,6 +402,7 @@ def environment(home, namespaces, extra):
             pass
     os.environ["TMPDIR"] = temporary
     os.environ["XDG_CACHE_HOME"] = cache
+    os.environ.setdefault("CYTHON_CACHE_DIR", os.path.join(cache, "cython"))
     os.environ["MPLCONFIGDIR"] = os.path.join(cache, "matplotlib")
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(cache, "jax")

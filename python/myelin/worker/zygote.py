@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import glob
 import json
 import os
 import select
@@ -11,7 +10,7 @@ import socket
 import sys
 import time
 
-from . import PROTOCOL, engines, protocol
+from . import PROTOCOL, engines, imports, openmp, protocol
 
 MESSAGE_BYTES = 64 << 10
 CONTROL_FD = 3
@@ -73,15 +72,46 @@ def thread_count():
     return len(os.listdir("/proc/self/task"))
 
 
+def describe_open():
+    """All descriptors: (fd, path, flags)."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            path = os.readlink(f"/proc/self/fd/{name}")
+            with open(f"/proc/self/fdinfo/{name}") as info:
+                facts = dict(line.split(":", 1) for line in info if ":" in line)
+        except OSError:
+            continue  # the directory that was read for the list
+        found.append((int(name), path, int(facts["flags"], 8)))
+    return found
+
+
+def reopen(left):
+    """In a session, whose descriptors were closed: a module may still use what it opened at its import, such as a log, and must not
+    meet another file there. What a session may not see is empty, and takes everything."""
+    for fd, path, flags in left:
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        try:
+            new = os.open(os.devnull if writes or not os.path.isfile(path) else path, flags & os.O_ACCMODE | os.O_CLOEXEC)
+        except OSError:
+            new = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if new != fd:
+            os.dup2(new, fd, inheritable=False)
+            os.close(new)
+
+
 class Refused(Exception):
     """A session can't be spawned; the zygote goes on."""
 
 
 class Zygote:
-    def __init__(self, control, engine_name, preload=()):
+    def __init__(self, control, engine_name, kind, preload=()):
         self.control = control
         self.engine_name = engine_name
+        self.kind = kind  # which adapter
         self.preload = preload
+        self.thread_by = ""  # the module whose import started a thread
+        self.left_open = []  # (fd, path, flags) of what imported modules keep open
         self.engine = None
         self.library = None
         self.filter = b""
@@ -100,8 +130,12 @@ class Zygote:
             set_name(f"{self.engine_name}-zygote")
             started = time.monotonic()
             if not message["hello"].get("late"):
-                self.engine = self.load()
+                before = {fd for fd, path, flags in describe_open()}
+                with imports.Watch() as watch:
+                    self.engine = self.load()
+                self.thread_by = watch.culprit
                 preload()
+                self.left_open = [one for one in describe_open() if one[0] not in before]
             import_ms = (time.monotonic() - started) * 1000
             gc.collect()
             gc.freeze()
@@ -116,8 +150,10 @@ class Zygote:
                 "ready": {
                     "engine": self.engine_name,
                     "pid": os.getpid(),
-                    "versions": self.engine.versions() if self.engine else {},
+                    "versions": self.versions() if self.engine else {},
                     "threads": thread_count(),
+                    "thread_by": self.thread_by,
+                    "openmp": openmp.not_pausable() if self.engine else [],
                     "import_ms": round(import_ms, 1),
                     "interruptible": self.engine.interruptible if self.engine else True,
                     "why_no_branches": (self.engine.why_no_branches if self.library else "the sandbox library is missing") if self.engine else "",
@@ -145,10 +181,20 @@ class Zygote:
 
     def load(self):
         """The engine, imported here: in the zygote, or in each session where an import starts threads (late)."""
-        engine = engines.load(self.engine_name)
+        engine = engines.load(self.kind)
         for name in self.preload:
             __import__(name)
         return engine
+
+    def versions(self):
+        """The engine's, and those of the preloaded packages."""
+        versions = dict(self.engine.versions())
+        for name in self.preload:
+            package = name.partition(".")[0]
+            version = getattr(sys.modules.get(package), "__version__", None)
+            if isinstance(version, str):
+                versions.setdefault(package, version)
+        return versions
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -315,6 +361,7 @@ class Zygote:
             except OSError:  # closed already, so fd 3 is the channel by now
                 os.write(3, data)
             return 72
+        reopen(self.left_open)
         set_name(f"{self.engine_name}-session")
         return session.main(self.engine or self.load(), spawn, namespaces, self.library)
 
@@ -350,40 +397,15 @@ def reduced_join(options, step):
     return 0
 
 
-def preload_openmp():
-    """Starts the interpreter again with the system's libgomp in front, where an engine's wheel brings one so old that its threads
-    can't be paused: a session with threads could not branch."""
-    if "LD_PRELOAD" in os.environ:
-        os.environ.pop("LD_PRELOAD")  # the users' programs need none
-        return
-    mine = [file for path in sys.path for file in glob.glob(os.path.join(glob.escape(path), "*.libs", "libgomp*"))]
-    if all(_can_pause(file) for file in mine):
-        return
-    system = [file for pattern in ("/usr/lib/*/libgomp.so.1", "/usr/lib64/libgomp.so.1") for file in glob.glob(pattern)]
-    system = [file for file in system if _can_pause(file)]
-    if not system:
-        return
-    with open("/proc/self/cmdline", "rb") as file:
-        command = file.read().split(b"\0")[:-1]
-    os.execve(sys.executable, command, dict(os.environ, LD_PRELOAD=system[0]))
-
-
-def _can_pause(file):
-    try:
-        with open(file, "rb") as library:
-            return b"omp_pause_resource_all" in library.read()
-    except OSError:
-        return True
-
-
 def main(arguments):
     if not arguments:
-        sys.stderr.write("usage: python -m myelin.worker ENGINE [MODULE …]\n")
+        sys.stderr.write("usage: python -m myelin.worker ENGINE[=KIND] [MODULE …]\n")
         return 2
-    preload_openmp()
+    openmp.preload()
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=CONTROL_FD)
     os.set_inheritable(CONTROL_FD, False)
-    return Zygote(control, arguments[0], arguments[1:]).run()
+    name, _, kind = arguments[0].partition("=")
+    return Zygote(control, name, kind or name, arguments[1:]).run()
 
 
 __all__ = ["Zygote", "main"]

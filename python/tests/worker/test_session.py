@@ -353,6 +353,7 @@ class Life(unittest.TestCase):
             finally:
                 harness.START = start
             self.assertEqual(zygote.ready["threads"], 2)
+            self.assertEqual(zygote.ready["thread_by"], "myelin_test_thread")
             with self.assertRaisesRegex(RuntimeError, "not single-threaded: 2"):
                 zygote.spawn()
             self.assertEqual(zygote.process.wait(10), 1)

@@ -4,6 +4,8 @@ import importlib
 import os
 import platform
 
+from .. import imports, openmp
+
 NAMES = ("nest", "neuron", "jaxley", "python")
 
 
@@ -62,7 +64,9 @@ class Engine:
         return None
 
     def before_branch(self):
-        """Called before the process is copied: pauses the engine's own threads."""
+        """Called before the process is copied: pauses the engine's own threads; here OpenMP's."""
+        if imports.thread_count() > 1:
+            openmp.pause()
 
     def before_result(self):
         """Called when a call has run, before its result is encoded; may raise KeyboardInterrupt that's still owed."""
