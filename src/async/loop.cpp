@@ -83,13 +83,21 @@ namespace {
 // After work the loop looks a little while for more before it sleeps: in a chain of short calls (client, loop, session and
 // back) each sleep costs a wake-up on another CPU, which takes longer than the work. It yields meanwhile. Where the yield
 // gives the CPU to somebody who keeps it, looking would make the loop wait: then it does not look for 20 ms, and for twice as long
-// each time that happens again, up to 2 s.
+// each time that happens again, up to 2 s. Nor where work has come late several times in a row (pongs of silent WebSockets, timers),
+// until some comes soon again.
 class Patience {
  public:
   using Clock = std::chrono::steady_clock;
-  void worked() { last_work_ = Clock::now(); }
+  void worked() {
+    auto now = Clock::now();
+    if (waited_) futile_ = now - last_work_ < soon ? 0 : futile_ + 1;
+    waited_ = false;
+    last_work_ = now;
+  }
   /// True if it has looked on: poll again. False: sleep.
   bool look_on() {
+    waited_ = true;
+    if (futile_ >= most_futile) return false;
     auto before = Clock::now();
     if (before - last_work_ >= look_for || before < not_before_) return false;
     ::sched_yield();
@@ -105,11 +113,15 @@ class Patience {
 
  private:
   static constexpr auto look_for = std::chrono::microseconds(300);
+  static constexpr auto soon = 2 * look_for;  // what came is done by then, too
+  static constexpr std::uint64_t most_futile = 8;
   static constexpr auto slow_yield = std::chrono::milliseconds(1);
   static constexpr auto shortest_pause = std::chrono::milliseconds(20);
   static constexpr auto longest_pause = std::chrono::seconds(2);
   Clock::time_point last_work_{}, not_before_{};
   Clock::duration pause_ = shortest_pause;
+  bool waited_ = false;
+  std::uint64_t futile_ = 0;  // waits in a row
 };
 
 }  // namespace

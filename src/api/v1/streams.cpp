@@ -17,7 +17,8 @@ namespace {
 namespace json = boost::json;
 using async::milliseconds;
 
-constexpr milliseconds heartbeat{15'000};         // of a silent stream
+constexpr milliseconds heartbeat{15'000};         // of silent Server-Sent Events
+constexpr milliseconds silence{3'600'000};        // of a WebSocket: the server's own pings find out who is gone
 constexpr std::size_t large_event = 64 * 1024;    // encoded on the pool
 constexpr std::size_t loop_answer = 64ull << 20;  // bytes of one answer in a closed loop
 
@@ -156,14 +157,14 @@ class EventSource : public http::BodySource {
 
 Task<void> pump(std::shared_ptr<Reader> reader, std::shared_ptr<http::WebSocket> socket, bool cbor) {
   while (socket->open()) {
-    auto event = co_await reader->next(heartbeat);
+    auto event = co_await reader->next(silence);
     if (!event) {
       socket->close(1011, event.error().message);
       co_return;
     }
     if (!*event) {
       if (reader->ended()) co_return;
-      continue;  // the server's own pings find out who is gone
+      continue;
     }
     http::Message message{cbor, std::move((*event)->bytes)};
     auto sent = co_await socket->send(std::move(message));

@@ -136,9 +136,10 @@ class Recorders:
             return
         for i, (collection, kind, model) in self.known().items():
             datum = collection._datum
-            if self._get(datum, "record_to") not in ("memory", "Memory"):
+            status = self._get(datum)  # any one key costs as much: NEST copies all events for each reading
+            if status["record_to"][0] not in ("memory", "Memory"):  # columns: each value is a tuple of one
                 continue
-            events = self._get(datum, "events")
+            events = status["events"][0]
             if not len(events["times"]):
                 continue
             chunk = {name: self.numpy.asarray(column) for name, column in events.items()}
