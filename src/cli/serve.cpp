@@ -61,7 +61,12 @@ std::string package_directory(const fs::path& executable) {
   return (executable.parent_path().parent_path() / "python").string();
 }
 
-constexpr std::uint64_t stream_budget = 1024 * mib;  // of one session's recorded events, on disk
+// Of one session's recorded events, on disk, in bytes. The variable is for tests.
+std::uint64_t stream_budget() {
+  const char* given = std::getenv("MYELIN_STREAM_BUDGET");
+  const std::uint64_t bytes = given ? std::strtoull(given, nullptr, 10) : 0;
+  return bytes ? bytes : 1024 * mib;
+}
 
 session::Limits session_limits(const Limits& limits, std::uint64_t memory) {
   session::Limits out;
@@ -267,7 +272,7 @@ int serve(const Config& config, const Surroundings& surroundings, bool show_link
     options.threads = cores;
     session::Manager sessions(loop, pool, database_pool, *database, groups, std::move(options));
 
-    live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget);
+    live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget());
     if (auto opened = streams.open(); !opened) return fail(opened.error());
 
     accounts::Tokens tokens(*token_database);
