@@ -38,7 +38,12 @@ int fail(const Error& error) {
   return 1;
 }
 
-constexpr std::uint64_t stream_budget = 1024 * mib;  // of one session's recorded events, on disk
+// Of one session's recorded events, on disk, in bytes. The variable is for tests.
+std::uint64_t stream_budget() {
+  const char* given = std::getenv("MYELIN_STREAM_BUDGET");
+  const std::uint64_t bytes = given ? std::strtoull(given, nullptr, 10) : 0;
+  return bytes ? bytes : 1024 * mib;
+}
 
 void read_app(api::Context& context, const fs::path& directory) {
   auto files = http::StaticFiles::open(context.pool, directory.string());
@@ -264,7 +269,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     options.threads = cores;
     session::Manager sessions(loop, pool, database_pool, *database, groups, std::move(options));
 
-    live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget);
+    live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget());
     if (auto opened = streams.open(); !opened) return fail(opened.error());
 
     run::RunsOptions run_options;

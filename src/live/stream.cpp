@@ -23,6 +23,9 @@ constexpr std::uint64_t cache_bytes = 8 << 20;       // newest events, in memory
 constexpr std::uint64_t unwritten_bytes = 32 << 20;  // beyond, the session waits for the disk
 constexpr milliseconds output_window{50};            // what a script prints in so short a time is one event
 constexpr std::size_t output_bytes = 64 * 1024;
+constexpr std::uint64_t least_bytes = 1024;          // that an event counts for, however small: each has a place in memory
+constexpr std::uint64_t punch_bytes = 4 << 20;       // the file gives back so much at a time
+constexpr int burst = 64;                            // events of a session at once; then others have their turn
 constexpr std::chrono::minutes kept_after{10};
 
 // Which topic and recorder an event has, by the texts of its rope. The worker is hostile: what does not fit is no event.
@@ -52,6 +55,17 @@ Head head_of(const codec::Rope& rope) {
     if (digits > 0) head.recorder = value;
   }
   return head;
+}
+
+// Bytes at the end that begin a character whose rest is still to come.
+std::size_t open_end(std::string_view text) {
+  for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {
+    const auto c = static_cast<unsigned char>(text[text.size() - back]);
+    if ((c & 0xC0) == 0x80) continue;
+    const std::size_t wanted = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 1;
+    return wanted > back ? back : 0;
+  }
+  return 0;
 }
 
 bool inline_only(const codec::Rope& rope) {
@@ -103,7 +117,7 @@ void Stream::append(Topic topic, std::int64_t recorder, std::string rope) {
   entry.offset = end_;
   end_ += rope.size();
   unwritten_bytes_ += rope.size();
-  cached_bytes_ += rope.size();
+  cached_bytes_ += std::max(rope.size(), least_bytes);
   entry.rope = std::make_shared<const std::string>(std::move(rope));
   entries_.push_back(std::move(entry));
   ++next_seq_;
@@ -120,24 +134,23 @@ void Stream::trim() {
   while (cached_bytes_ > cache_bytes && cached_seq_ < (broken_ ? next_seq_ : written_seq_)) {
     if (cached_seq_ >= first_seq_) {
       auto& entry = entries_[cached_seq_ - first_seq_];
-      cached_bytes_ -= entry.bytes;
+      cached_bytes_ -= std::max<std::uint64_t>(entry.bytes, least_bytes);
       entry.rope.reset();
     }
     ++cached_seq_;
-    if (broken_ && first_seq_ < cached_seq_) {
-      entries_.pop_front();
-      ++first_seq_;
-    }
+    for (; broken_ && first_seq_ < cached_seq_; ++first_seq_) entries_.pop_front();
   }
   std::uint64_t cut = 0;
-  while (!entries_.empty() && end_ - entries_.front().offset > budget_ && first_seq_ < written_seq_) {
-    if (entries_.front().rope) cached_bytes_ -= entries_.front().bytes;
+  auto too_much = [this] { return end_ - entries_.front().offset > budget_ || entries_.size() * least_bytes > budget_; };
+  while (!entries_.empty() && first_seq_ < written_seq_ && too_much()) {
+    if (entries_.front().rope) cached_bytes_ -= std::max<std::uint64_t>(entries_.front().bytes, least_bytes);
     cut = entries_.front().offset + entries_.front().bytes;
     entries_.pop_front();
     ++first_seq_;
     cached_seq_ = std::max(cached_seq_, first_seq_);
   }
-  if (cut > 0 && file_) {
+  if (file_ && cut >= punched_ + punch_bytes) {
+    punched_ = cut;
     auto file = file_;
     auto punch = [file, cut]() -> Result<void> {
       ::fallocate(file->get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(cut));
@@ -200,6 +213,7 @@ Task<void> Stream::write(std::shared_ptr<Stream> self) {
 
 Task<void> Stream::data(std::string rope_body) {
   auto self = shared_from_this();
+  if (++self->burst_ % burst == 0) co_await async::sleep_for(milliseconds(1));
   std::string copy = rope_body;
   auto rope = codec::parse_rope(std::move(copy), false, 0);
   if (!rope || !inline_only(*rope)) co_return;
@@ -223,11 +237,15 @@ void Stream::output(std::string_view text) {
 Task<void> Stream::flush_output(std::shared_ptr<Stream> self) {
   co_await async::sleep_for(output_window);
   self->output_waits_ = false;
+  if (!self->ended_) self->say(self->output_.size() - open_end(self->output_));
+}
+
+void Stream::say(std::size_t bytes) {
+  if (bytes == 0) return;
   std::string text = "{\"topic\":\"stdout\",\"text\":";
-  codec::append_quoted(text, self->output_);
-  self->output_.clear();
-  text += "}";
-  if (!self->ended_) self->append(Topic::output, -1, codec::text_rope(text));
+  codec::append_quoted(text, std::string_view(output_).substr(0, bytes));
+  output_.erase(0, bytes);
+  append(Topic::output, -1, codec::text_rope(text + "}"));
 }
 
 void Stream::progress(const session::Progress& progress) {
@@ -241,12 +259,7 @@ void Stream::progress(const session::Progress& progress) {
 
 void Stream::state(std::string_view name, std::string members) {
   // What was printed before comes before.
-  if (!output_.empty() && (name == "idle" || name == "ended")) {
-    std::string text = "{\"topic\":\"stdout\",\"text\":";
-    codec::append_quoted(text, output_);
-    output_.clear();
-    append(Topic::output, -1, codec::text_rope(text + "}"));
-  }
+  if (name == "idle" || name == "ended") say(output_.size());
   std::string text = "{\"topic\":\"state\",\"state\":\"" + std::string(name) + "\"";
   if (members.size() > 2) text += "," + members.substr(1);
   else text += "}";
@@ -286,8 +299,13 @@ Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, st
         return out;
       };
       auto rope = co_await async::on_pool(self->pool_, std::move(read));
-      if (!rope) co_return rope.take_error();
       if (seq < self->first_seq_) continue;  // cut while it was read
+      if (!rope) {
+        log::error("stream file: " + rope.error().message);
+        event = make(Topic::gap, "{\"topic\":\"gap\",\"from\":" + std::to_string(seq) + ",\"to\":" + std::to_string(seq) + "}");
+        event.seq = seq;
+        co_return event;
+      }
       event.rope = std::make_shared<const std::string>(std::move(*rope));
       co_return event;
     }
@@ -318,10 +336,16 @@ std::shared_ptr<Stream> Streams::of(session::Session session) {
   auto& stream = streams_[session.id()];
   if (!stream) {
     stream = std::make_shared<Stream>(loop_, pool_, directory_ + "/" + session.id(), budget_);
-    session.listen(stream);
+    if (session.state() == session::State::ended) stream->state("ended", "{}");
+    else session.listen(stream);
   }
   session.follow();
   return stream;
+}
+
+std::shared_ptr<Stream> Streams::left_by(const std::string& session_id) {
+  auto found = streams_.find(session_id);
+  return found == streams_.end() ? nullptr : found->second;
 }
 
 void Streams::sweep() {

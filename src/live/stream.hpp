@@ -72,6 +72,7 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   static async::Task<void> write(std::shared_ptr<Stream> self);
   static async::Task<void> flush_output(std::shared_ptr<Stream> self);
   void trim();
+  void say(std::size_t bytes);  // so much of what was printed
 
   async::Loop& loop_;
   async::Pool& pool_;
@@ -84,6 +85,8 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   std::uint64_t end_ = 0;              // of the file, with what is still to be written
   std::uint64_t unwritten_bytes_ = 0, cached_bytes_ = 0;
   std::uint64_t cached_seq_ = 1;       // those before have no copy in memory
+  std::uint64_t punched_ = 0;          // the file holds nothing before
+  unsigned burst_ = 0;
   bool writing_ = false, broken_ = false, ended_ = false, output_waits_ = false;
   std::string output_;
   async::Event changed_, room_;
@@ -101,6 +104,8 @@ class Streams {
   Result<void> open();
   /// The session's stream; the session is followed from now on.
   std::shared_ptr<Stream> of(session::Session session);
+  /// What is left of a session that has ended; null if nobody had followed it, or it is too long ago.
+  std::shared_ptr<Stream> left_by(const std::string& session_id);
   void sweep();
 
  private:

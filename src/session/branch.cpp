@@ -242,7 +242,7 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   if (self->listener) {
     self->tell("rewound");
     bool follows = self->followed;
-    self->followed = false;
+    self->followed = self->follow_asked = false;
     if (follows) Session(self).follow();
   }
   self->dirty = true;

@@ -81,7 +81,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   async::Event branch_free, over;
 
   std::shared_ptr<Listener> listener;
-  bool followed = false, follow_wanted = false;
+  bool followed = false, follow_wanted = false, follow_asked = false;  // wanted: waits in the queue; asked: the worker was
 
   std::deque<std::shared_ptr<PendingCall>> queue;  // those that wait; the running one is `running`
   std::shared_ptr<PendingCall> running;
@@ -117,6 +117,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   /// Frames that come beside a call's answer. False: not one of these.
   static async::Task<bool> take_aside(std::shared_ptr<Impl> self, worker::Frame& frame);
   static async::Task<bool> follow_quietly(std::shared_ptr<Impl> self);
+  static async::Task<bool> followed_quietly(std::shared_ptr<Impl> self);
   void tell(std::string_view state, std::string members = "{}");
   void send_interrupt();
   [[nodiscard]] std::chrono::milliseconds deadline_of_call() const;

@@ -1,5 +1,7 @@
 #include "session/process.hpp"
 
+#include "session/session.hpp"
+
 #include <csignal>
 #include <vector>
 
@@ -48,12 +50,13 @@ std::uint64_t Process::memory_bytes() const {
   return pid > 0 ? use().resident_bytes : 0;
 }
 
-void Process::drain_output(OutputRing& ring) {
+void Process::drain_output(OutputRing& ring, Listener* listener) {
   char buffer[65536];
   for (int rounds = 0; rounds < 32 && output.fd() >= 0; ++rounds) {
     auto got = os::read_some(output.fd(), buffer, sizeof buffer);
     if (got.state != os::Io::done || got.bytes == 0) return;
     ring.append({buffer, got.bytes});
+    if (listener) listener->output({buffer, got.bytes});
   }
 }
 

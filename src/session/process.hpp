@@ -21,6 +21,8 @@
 
 namespace myelin::session {
 
+class Listener;
+
 /// The namespaces that processes share. Empty in reduced mode.
 struct Sandbox {
   pid_t init_pid = -1;
@@ -49,7 +51,7 @@ struct Process : std::enable_shared_from_this<Process> {
   /// Anonymous memory in bytes: of its group, else of its processes.
   [[nodiscard]] std::uint64_t memory_bytes() const;
   /// What it wrote and nobody read yet.
-  void drain_output(OutputRing& ring);
+  void drain_output(OutputRing& ring, Listener* listener = nullptr);
   /// Kills it and waits until it is gone; removes its group. True if the kernel had killed it for its memory limit.
   static async::Task<bool> end(std::shared_ptr<Process> self, async::Pool& pool, async::milliseconds own_exit);
 };

@@ -260,6 +260,7 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
         auto answered = co_await await_branch(process, request, self);
         if (!answered) alive = false;
       }
+      if (alive && self->follow_asked) alive = co_await followed_quietly(self);
     }
     if (!alive) break;
   }
@@ -303,7 +304,10 @@ Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& 
         co_await record(self);
       }
       if (auto* facts = o->if_contains("facts"); facts && self->running) self->running->facts = json::serialize(*facts);
-      if (o->contains("following")) self->followed = flag(*o, "following");
+      if (o->contains("following")) {
+        self->followed = flag(*o, "following");
+        self->follow_asked = false;
+      }
     }
     co_return true;
   }
@@ -317,7 +321,13 @@ Task<bool> Session::Impl::follow_quietly(std::shared_ptr<Impl> self) {
   std::string head = "{\"on\":true}", body;
   auto sent = co_await process->channel->send(codec::FrameKind::follow, 0, std::move(head), std::move(body));
   if (!sent) co_return false;
-  while (!self->followed) {
+  self->follow_asked = true;
+  co_return co_await followed_quietly(self);
+}
+
+Task<bool> Session::Impl::followed_quietly(std::shared_ptr<Impl> self) {
+  auto process = self->process;
+  while (self->follow_asked) {
     auto frame = co_await process->channel->receive(hello_deadline);
     if (!frame) co_return false;
     bool aside = co_await take_aside(self, *frame);
@@ -363,7 +373,7 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
         self->intended_end = {"protocol", "the worker broke the protocol: " + frame.error().message};
       co_return false;
     }
-    if (frame->kind == codec::FrameKind::data) --frames;
+    if (frame->kind == codec::FrameKind::data && self->listener) --frames;
     bool aside = co_await take_aside(self, *frame);
     if (aside) continue;
     if (frame->kind == codec::FrameKind::branched && self->branching) {
@@ -382,6 +392,7 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
     const auto deadline = self->deadline_of_call();
     self->running.reset();
     self->state = State::idle;
+    if (self->listener) process->drain_output(self->ring, self->listener.get());  // printed before the answer was sent
     if (!job->call.reads)
       self->tell("idle", frame->kind == codec::FrameKind::result ? "{\"ok\":true}" : "{\"ok\":false}");
     self->last_used = std::chrono::system_clock::now();
@@ -461,7 +472,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   auto process = self->process;
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
   bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
-  process->drain_output(self->ring);
+  process->drain_output(self->ring, self->listener.get());
 
   if (!self->home.empty()) {
     std::string home = self->home;
@@ -662,9 +673,10 @@ void Session::listen(std::shared_ptr<Listener> listener) { impl_->listener = std
 
 void Session::follow() {
   auto self = impl_;
-  if (self->state == State::ended || self->followed || self->follow_wanted) return;
+  if (self->state == State::ended || self->followed || self->follow_wanted || self->follow_asked) return;
   // While a call runs the worker looks at its channel when it is signalled, and follows at its next slice.
   if (self->running && self->process->channel->send_now(codec::FrameKind::follow, 0, "{\"on\":true}")) {
+    self->follow_asked = true;  // at the latest the call's end answers it
     self->process->interrupt();
     return;
   }

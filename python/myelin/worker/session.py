@@ -68,6 +68,10 @@ class Session:
         """A change of state, sent in front of the result."""
         self._states.append(values)
 
+    def state_now(self, **values):
+        """The same, where its place among what a follower is sent matters."""
+        self.channel.send(protocol.STATE, json.dumps(values).encode(), self._call)
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self):

@@ -73,13 +73,16 @@ Result<Wish> read_wish(const http::Request& request) {
   return wish;
 }
 
+// Events have no memory file.
+Result<std::size_t> nothing_outside(std::uint64_t, std::span<char>) { return std::size_t{0}; }
+
 // One reader of a stream; it may be anywhere between the first event and the newest.
 class Reader {
  public:
-  Reader(Context& context, session::Session session, Wish wish)
-      : context_(context), stream_(context.streams.of(session)), wish_(std::move(wish)) {
+  Reader(Context& context, std::shared_ptr<live::Stream> stream, session::State state, Wish wish)
+      : context_(context), stream_(std::move(stream)), wish_(std::move(wish)) {
     ++stream_->readers;
-    json::object now{{"topic", "state"}, {"state", session::name_of(session.state())}};
+    json::object now{{"topic", "state"}, {"state", session::name_of(state)}};
     present_ = live::Stream::make(live::Topic::state, json::serialize(now));
     // What this server never numbered is from before its start, or from before a first reader.
     present_->seq = wish_.after = std::min(wish_.after, stream_->newest());
@@ -117,12 +120,23 @@ class Reader {
       auto rope = live::numbered(*kept);
       if (!rope) return rope.take_error();
       return codec::encode_all(*rope, cbor ? codec::Format::cbor : codec::Format::json, codec::Nonfinite::null,
-                               [](std::uint64_t, std::span<char>) -> Result<std::size_t> { return std::size_t{0}; });
+                               nothing_outside);
     };
     Result<std::string> bytes = std::string();
     if (kept->rope->size() < large_event) bytes = encode();
     else bytes = co_await async::on_pool(context_.pool, std::move(encode));
-    if (!bytes) co_return bytes.take_error();
+    if (!bytes) {  // the worker wrote it; a reader must get past it
+      json::object note{{"seq", kept->seq}, {"topic", "note"}, {"text", "an event that can't be read: " + bytes.error().message}};
+      std::string text = json::serialize(note);
+      kept->topic = live::Topic::note;
+      if (cbor) {
+        auto rope = codec::parse_rope(codec::text_rope(text), false, 0);
+        bytes = rope ? codec::encode_all(*rope, codec::Format::cbor, codec::Nonfinite::null, nothing_outside) : Result<std::string>(rope.take_error());
+        if (!bytes) co_return bytes.take_error();
+      } else {
+        bytes = std::move(text);
+      }
+    }
     co_return Encoded{kept->seq, kept->topic, std::move(*bytes)};
   }
   [[nodiscard]] bool ended() const { return stream_->ended() && wish_.after >= stream_->newest(); }
@@ -146,6 +160,8 @@ class EventSource : public http::BodySource {
       co_return !reader_->ended();
     }
     chunk = "id: " + std::to_string((*event)->seq) + "\nevent: " + live::name_of((*event)->topic) + "\ndata: ";
+    // A worker's JSON may be spread over lines; here each would be a field of its own.
+    std::replace_if((*event)->bytes.begin(), (*event)->bytes.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     chunk += (*event)->bytes;
     chunk += "\n\n";
     co_return true;
@@ -181,25 +197,33 @@ Task<http::Response> stream(Context& context, Asked asked) {
   auto wish = read_wish(asked.request);
   if (!wish) co_return call_problem(wish.error());
   auto found = co_await find_session(context, asked.user, asked.places[0]);
-  if (!found.session) co_return std::move(found.otherwise);
-  if (asked.request.headers.get("Accept").find("text/event-stream") != std::string_view::npos) {
+  auto state = session::State::ended;
+  std::shared_ptr<live::Stream> stream;
+  if (!found.session) {
+    // Who follows reads to the end, also after it.
+    auto status = co_await context.sessions.status(asked.user, asked.places[0]);
+    if (status) stream = context.streams.left_by(asked.places[0]);
+    if (!stream) co_return std::move(found.otherwise);
+  }
+  const bool events = asked.request.headers.get("Accept").find("text/event-stream") != std::string_view::npos;
+  if (!events && !asked.request.wants_web_socket())
+    co_return http::problem(400, "bad_request", "this is a stream: ask with Accept: text/event-stream, or open a WebSocket");
+  if (found.session) {
+    state = found.session->state();
+    stream = context.streams.of(*found.session);
+  }
+  if (events) {
     wish->cbor = false;
     auto response = http::reply(200, "text/event-stream", "");
     response.headers.set("Cache-Control", "no-store");
-    response.stream = std::make_unique<EventSource>(std::make_unique<Reader>(context, *found.session, std::move(*wish)));
+    response.stream = std::make_unique<EventSource>(std::make_unique<Reader>(context, stream, state, std::move(*wish)));
     co_return response;
   }
-  if (!asked.request.wants_web_socket())
-    co_return http::problem(400, "bad_request", "this is a stream: ask with Accept: text/event-stream, or open a WebSocket");
   http::Response response;
   answer_subprotocol(asked.request, response);
   bool cbor = wish->cbor;
-  auto* where = &context;
-  auto session = *found.session;
-  auto wanted = std::make_shared<Wish>(std::move(*wish));
-  response.web_socket = [where, session, wanted, cbor](std::shared_ptr<http::WebSocket> socket) {
-    return pump(std::make_shared<Reader>(*where, session, std::move(*wanted)), std::move(socket), cbor);
-  };
+  auto reader = std::make_shared<Reader>(context, stream, state, std::move(*wish));
+  response.web_socket = [reader, cbor](std::shared_ptr<http::WebSocket> socket) { return pump(reader, std::move(socket), cbor); };
   co_return response;
 }
 

@@ -107,9 +107,11 @@ class Kernel:
         self.api = api
         self.session = None
         self.resets = 0
+        self.told = 0  # the reset that the server knows already
         self.max_threads = 0  # 0: no limit
         self.layers = []  # (first id, last id, NodeCollection) of nodes with positions
         self._prepared = False
+        self._own = False  # inside of a Prepare of _slices
         self._plastic = False  # structural plasticity: not the same when run in parts, also by NEST alone
         self._speed = 0.0  # wall seconds per simulated ms, measured; 0: unknown
         self._facts = None
@@ -142,6 +144,25 @@ class Kernel:
         facts = self._facts or self._read_facts()
         return facts[3]
 
+    def resolution(self):
+        facts = self._facts or self._read_facts()
+        return facts[1] / facts[0]
+
+    def prepared(self):
+        return self._prepared or self._own
+
+    def aside(self, work):
+        """Runs `work`, in which nothing is raised; an interrupt that came meanwhile, afterwards."""
+        interrupts = self.session.interrupts
+        interrupts.deferred += 1
+        try:
+            work()
+        finally:
+            interrupts.deferred -= 1
+        if interrupts.requested and not interrupts.raised and interrupts.armed and self.session.scripted:
+            interrupts.raised = True
+            raise KeyboardInterrupt("interrupted")
+
     def install(self):
         api = self.api
         api.llapi_simulate = self.simulate
@@ -163,9 +184,12 @@ class Kernel:
     def _growing(self, function):
         def call(*args, **kwargs):
             self._speed = 0.0
-            self.recorders.grown()
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            if creates:
+                self.recorders.created(args[0] if args else kwargs.get("model"), made)
+            return made
 
+        creates = function.__name__ == "llapi_create"
         call.__name__ = function.__name__
         call.__doc__ = function.__doc__
         return call
@@ -173,6 +197,8 @@ class Kernel:
     # -- replacements -------------------------------------------------------------------------------------------------
 
     def reset(self):
+        if self.recorders.send is not None:
+            self.aside(self.recorders.before_reset)
         self._reset()
         self._facts = self._tics = None
         self._speed = 0.0
@@ -181,6 +207,10 @@ class Kernel:
         self.layers = []
         self.recorders.forget()
         self.resets += 1
+        if self.recorders.send is not None:
+            # who follows must hear of it between the data of before and those of afterwards
+            self.session.state_now(reset=True)
+            self.told = self.resets
 
     def create_spatial(self, specs):
         self._speed = 0.0
@@ -229,7 +259,16 @@ class Kernel:
 
     def cleanup(self):
         self._prepared = False
-        return self._cleanup()
+        result = self._cleanup()
+        self._follow_on()
+        return result
+
+    def _follow_on(self):
+        """Between two simulations of a script: recorders are read if it is time to."""
+        if self.recorders.due():
+            self.aside(lambda: self.recorders.drain(False))
+        if self.session is not None and self.session.interrupts.follows:
+            self.aside(self.session.interrupts.follow_now)
 
     def run(self, t):
         tics, self._tics = self._tics, None  # unknown if it fails
@@ -243,6 +282,8 @@ class Kernel:
         result = self._simulate_whole(t)
         self._tics = tics
         self._passed(t)
+        if self.session is not None and (self.recorders.send is not None or self.session.interrupts.follows):
+            self._follow_on()
         return result
 
     def _run_whole(self, t):
@@ -265,11 +306,7 @@ class Kernel:
             return None
         if not self._prepared and self._sliceable(t):
             self._prepare()  # settles min_delay, too
-            if self.recorders.send is None:
-                return self._slices(t, True)
-            # Recorders can be emptied only outside of Prepare and Cleanup: slices are whole simulations then.
-            self._cleanup()
-            return self._slices(t, False, self._simulate)
+            return self._slices(t, True)
         self._spikes = 0
         try:
             return self._simulate(t)
@@ -307,13 +344,29 @@ class Kernel:
         whole = round(tics)
         return abs(tics - whole) < 1e-6 * max(1.0, facts[0] * 1e-3) and whole % facts[1] == 0
 
-    def _slices(self, t, own, run=None):
-        """Runs t ms in slices; `own`: Prepare was ours, so Cleanup is. `run`: instead of Run, when recorders are read between."""
+    def _between(self, work):
+        """Does what NEST allows only outside of Prepare and Cleanup, between two slices of a Simulate."""
+        self._own = False
+        self._cleanup()
+        work()
+        self._prepare()
+        self._own = True
+
+    def _read_recorders(self):
+        started = time.perf_counter()
+        if self.recorders.may_pause():
+            self._between(lambda: self.recorders.drain(True))
+        else:
+            self.recorders.drain(True)  # says that it comes later
+        self.recorders.took(started)
+
+    def _slices(self, t, own):
+        """Runs t ms in slices; `own`: Prepare was ours, so Cleanup is."""
         tics_per_ms, step = self._facts[:2]
         session = self.session
         interrupts = session.interrupts
-        drain = self.recorders.drain if run else None
-        run = run or self._run
+        run = self._run
+        self._own = own
         clock = time.perf_counter
         total = round(t * tics_per_ms)
         status = self._get_status()  # after Prepare, which settles min_delay
@@ -343,8 +396,6 @@ class Kernel:
                 self._speed = took / (size / tics_per_ms)
                 if interrupts.branches:
                     interrupts.branch_now()
-                if drain and self.recorders.send:
-                    drain(False)
                 if done >= total:
                     break
                 if interrupts.requested and not interrupts.raised:
@@ -352,7 +403,12 @@ class Kernel:
                     raise KeyboardInterrupt(f"interrupted at t = {done / tics_per_ms:g} ms of {t:g} ms")
                 self._spikes += self._get_status()["local_spike_counter"]
                 if interrupts.follows:
-                    interrupts.follow_now()
+                    if own and self.recorders.may_pause():
+                        self._between(interrupts.follow_now)
+                    else:
+                        interrupts.follow_now()
+                elif own and self.recorders.due():
+                    self._read_recorders()
                 session.progress(done / tics_per_ms, t)
                 grow = min(GROWTH, SLICE_S / took) if took > 0 else GROWTH
                 size = int(size * grow)
@@ -360,7 +416,8 @@ class Kernel:
             interrupts.deferred -= 1
             if quiet:
                 self._set_status({"verbosity": verbosity})
-            if own:
+            if self._own:
+                self._own = False
                 self._cleanup()
         if interrupts.requested and not interrupts.raised and session.scripted:
             interrupts.raised = True
@@ -470,12 +527,14 @@ class NestEngine(Engine):
         return nodes
 
     def follow(self, send):
-        self.kernel.recorders.send = None
-        if send:
-            self.kernel.recorders.follow(send)
+        recorders = self.kernel.recorders
+        if not send:
+            recorders.send = None
+        elif recorders.send is None:
+            recorders.follow(send)
 
     def flush(self):
-        if self.kernel.recorders.send and not self.kernel._prepared:
+        if self.kernel.recorders.send:
             self.kernel.recorders.drain(True)
 
     def before_branch(self):
@@ -516,7 +575,8 @@ class NestEngine(Engine):
             mutating = name in self._calls and name not in READ_ONLY and name != "ResetKernel"
         if was_reset and self._dirty:
             self._dirty = False
-            self.session.state(reset=True)
+            if self.kernel.told != resets:
+                self.session.state(reset=True)
         if mutating and not self._dirty:
             self._dirty = True
             self.session.state(dirty=True)

@@ -11,20 +11,27 @@ MODELS = {
     "spin_detector": "spikes",
     "multimeter": "samples",
     "voltmeter": "samples",
-    "correlation_detector": None,
+    "weight_recorder": "",  # not followed
 }
 UNITS = {"V_m": "mV", "g_ex": "nS", "g_in": "nS", "I_syn": "pA", "I_syn_ex": "pA", "I_syn_in": "pA", "rate": "1/s", "w": "pA", "weights": "pA"}
 SHARE = 0.04  # of the wall time that reading may take; with very many recorders they are read less often
-FRAME_EVENTS = 20_000  # of one message
+FRAME_EVENTS = 20_000  # of one message, at most
+FRAME_BYTES = 640 << 10  # ... and its arrays; a frame has 1 MiB
+LABEL_CHARACTERS = 1000
+LATER = "what is recorded comes after this simulation: recorders can be emptied neither between Prepare and Cleanup nor while one writes a file"
 
 
 class Recorders:
     def __init__(self, nest, api, numpy, kernel):
         self.nest, self.api, self.numpy, self.kernel = nest, api, numpy, kernel
         self.send = None  # set while someone follows
-        self._known = None  # {id: (collection of one, kind, model)}; None: to be looked up
-        self._kept = {}  # id -> [{column: array}, …], oldest first
+        self._known = {}  # id -> (collection of one, kind, model); None: to be looked up among all nodes
+        self._kinds = {}  # model -> kind
+        self._kept = {}  # id -> [{column: array}, …], oldest first: what was taken out
+        self._taken = {}  # id -> how many events NEST no longer counts
+        self._devices = {}  # sender -> whether it is a device
         self._next = 0.0
+        self._told_later = False
         self._get = api.llapi_get_nc_status
         self._set = api.llapi_set_nc_status
         api.llapi_get_nc_status = self.get
@@ -37,10 +44,10 @@ class Recorders:
 
     def get(self, datum, key=None):
         value = self._get(datum) if key is None else self._get(datum, key)
-        if not self._kept or key not in (None, "events", "n_events"):
+        if not self._taken or key not in (None, "events", "n_events"):
             return value
         ids = self._ids(datum)
-        if not any(i in self._kept for i in ids):
+        if not any(i in self._taken for i in ids):
             return value
         if key is not None:
             return self._put(ids, key, value)
@@ -56,7 +63,7 @@ class Recorders:
         return type(value)(whole(i, one) for i, one in zip(ids, value))
 
     def _count(self, i, present):
-        return present + sum(len(chunk["times"]) for chunk in self._kept.get(i, ()))
+        return present + self._taken.get(i, 0)
 
     def _whole(self, i, present):
         chunks = list(self._kept.get(i, ()))
@@ -64,50 +71,97 @@ class Recorders:
             return present
         if len(present.get("times", ())):
             chunks.append(present)
+        if len(chunks) == 1:
+            return {name: column.copy() for name, column in chunks[0].items()}
         numpy = self.numpy
         merged = {name: numpy.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
         threads = self.kernel.threads()
-        if threads > 1 and len(chunks) > 1:
-            # NEST lists what its first thread recorded, then the second's …; a node lives on the thread of its id
-            order = numpy.argsort(merged["senders"].astype(numpy.int64) % threads, kind="stable")
+        if threads > 1:
+            # NEST lists what its first thread recorded, then the second's …
+            order = numpy.argsort(self._threads_of(merged["senders"], i, threads), kind="stable")
             merged = {name: column[order] for name, column in merged.items()}
-        if len(chunks) > 1 and not len(present.get("times", ())):
-            self._kept[i] = [dict(merged)]
+        if chunks[-1] is not present:
+            self._kept[i] = [{name: column.copy() for name, column in merged.items()}]  # the caller may change its own
         return merged
 
+    def _threads_of(self, senders, recorder, threads):
+        """The thread that recorded each event: a neuron's is that of its id; what devices send to a recorder is sent on the recorder's."""
+        numpy = self.numpy
+        senders = senders.astype(numpy.int64)
+        unknown = [i for i in numpy.unique(senders).tolist() if i not in self._devices]
+        if unknown:
+            kinds = self._get(self.nest.NodeCollection(unknown)._datum, "element_type")
+            for i, kind in zip(unknown, (kinds,) if isinstance(kinds, str) else kinds):
+                self._devices[i] = str(kind) in ("stimulator", "recorder")
+        devices = [i for i in numpy.unique(senders).tolist() if self._devices[i]]
+        found = senders % threads
+        if devices:
+            found[numpy.isin(senders, devices)] = recorder % threads
+        return found
+
     def set(self, datum, params):
+        clears = any("n_events" in given or "record_to" in given for given in params) if self.send or self._taken else False
+        if not clears:
+            return self._set(datum, params)
+        if self.send and not self.kernel.prepared():
+            self.kernel.aside(lambda: self.drain(True))  # who follows gets what is dropped here
         result = self._set(datum, params)
-        if self._kept:
-            ids = self._ids(datum)
-            for position, i in enumerate(ids):
-                given = params[position] if len(params) == len(ids) else params[0]
-                if i in self._kept and ("n_events" in given or "record_to" in given):
-                    del self._kept[i]
+        ids = self._ids(datum)
+        for position, i in enumerate(ids):
+            given = params[position] if len(params) == len(ids) else params[0]
+            if "n_events" in given:
+                self._kept.pop(i, None)
+                self._taken.pop(i, None)
+            elif "record_to" in given and str(given["record_to"]) != "memory":
+                self._kept.pop(i, None)  # NEST forgets the events, not their number
         return result
 
     # -- following ----------------------------------------------------------------------------------------------------
 
+    def before_reset(self):
+        """What was recorded since the last look is sent; nothing of it is needed afterwards."""
+        if self.send:
+            self.drain(True, keep=False)
+
     def forget(self):
         """The kernel was reset."""
-        self._known = None
+        self._known = {}
+        self._kinds = {}
         self._kept = {}
+        self._taken = {}
+        self._devices = {}
+
+    def created(self, model, made):
+        """Nodes were made. Looking for recorders among all nodes takes a second where there are 10^5."""
+        if self._known is None:
+            return
+        kind = self._kind(str(model))
+        if kind is not None:
+            for collection in made:
+                self._known[int(collection.tolist()[0])] = (collection, kind, str(model))
 
     def grown(self):
+        """Nodes were made in another way."""
         self._known = None
+
+    def _kind(self, model):
+        if model not in self._kinds:
+            base = model
+            while base not in MODELS:  # a copy of a model
+                parent = self.nest.GetDefaults(base).get("type_id")
+                if parent is None or str(parent) == base:
+                    break
+                base = str(parent)
+            self._kinds[model] = MODELS.get(base)
+        return self._kinds[model]
 
     def known(self):
         if self._known is None:
             self._known = {}
             for collection in self.nest.GetNodes({"element_type": "recorder"}):
                 model = str(collection.get("model"))
-                base = model
-                while base not in MODELS:  # a copy of a model
-                    parent = self.nest.GetDefaults(base).get("type_id")
-                    if parent is None or str(parent) == base:
-                        break
-                    base = str(parent)
-                kind = MODELS.get(base)
-                if kind:
+                kind = self._kind(model)
+                if kind is not None:
                     self._known[int(collection.get("global_id"))] = (collection, kind, model)
         return self._known
 
@@ -115,6 +169,8 @@ class Recorders:
         """For the route `recorders`."""
         out = []
         for i, (collection, kind, model) in self.known().items():
+            if not kind:
+                continue
             status = collection.get()
             columns = [str(name) for name in status.get("record_from", ())]
             out.append({"id": i, "kind": kind, "model": model, "label": str(status.get("label", "")), "n_events": int(status["n_events"]),
@@ -124,36 +180,68 @@ class Recorders:
     def follow(self, send):
         """`send(dict)` gets what is recorded from now on, after what is there already."""
         self.send = send
+        self._told_later = False
         for i, (collection, kind, model) in self.known().items():
             for chunk in self._kept.get(i, ()):
                 self._emit(i, collection, kind, model, chunk)
         self.drain(True)
 
-    def drain(self, now):
-        """Reads, sends and empties all recorders; not `now`: unless that would take too much of the time."""
+    def may_pause(self):
+        """Whether Cleanup and Prepare in the middle of a simulation change nothing: Prepare begins files anew."""
+        return all(self._get(collection._datum, "record_to") in ("memory", "screen") for collection, _, _ in self.known().values())
+
+    def due(self):
+        return self.send is not None and time.perf_counter() >= self._next
+
+    def drain(self, now, keep=True):
+        """Reads, sends and empties all recorders; not `now`: unless that would take too much of the time. `keep` false: what is read
+        will not be asked for again."""
         started = time.perf_counter()
         if not now and started < self._next:
             return
-        for i, (collection, kind, model) in self.known().items():
-            datum = collection._datum
-            status = self._get(datum)  # any one key costs as much: NEST copies all events for each reading
-            if status["record_to"][0] not in ("memory", "Memory"):  # columns: each value is a tuple of one
-                continue
-            events = status["events"][0]
-            if not len(events["times"]):
-                continue
-            chunk = {name: self.numpy.asarray(column) for name, column in events.items()}
+        if keep and self.kernel.prepared():
+            if not self._told_later:
+                self._told_later = True
+                self.send({"topic": "note", "text": LATER})
+            return
+        self._told_later = False
+        try:
+            for i, (collection, kind, model) in self.known().items():
+                self._drain_one(i, collection, kind, model, keep)
+        except OSError:  # the channel
+            raise
+        except Exception as error:  # never in the way of the simulation
+            self.send({"topic": "note", "text": f"the recorders can't be read: {type(error).__name__}: {error}"[:4000]})
+        self.took(started)
+
+    def took(self, started):
+        """Reading began then, and is over."""
+        now = time.perf_counter()
+        self._next = now + (now - started) / SHARE
+
+    def _drain_one(self, i, collection, kind, model, keep):
+        datum = collection._datum
+        if not kind:
+            return
+        status = self._get(datum)  # any one key costs as much: NEST copies all events for each reading
+        count, events = status["n_events"][0], status["events"][0]  # columns: each value is a tuple of one
+        if not count or status["record_to"][0] != "memory":
+            return
+        if not len(events["times"]):
+            return
+        chunk = {name: self.numpy.asarray(column) for name, column in events.items()}
+        if keep:
             self._set(datum, [{"n_events": 0}])
             self._kept.setdefault(i, []).append(chunk)
-            self._emit(i, collection, kind, model, chunk)
-        took = time.perf_counter() - started
-        self._next = started + took / SHARE
+            self._taken[i] = self._taken.get(i, 0) + count
+        self._emit(i, collection, kind, model, chunk)
 
     def _emit(self, i, collection, kind, model, chunk):
-        label = str(self._get(collection._datum, "label"))
-        times = self._times(chunk, collection)
-        for start in range(0, len(times), FRAME_EVENTS):
-            part = slice(start, start + FRAME_EVENTS)
+        label = str(self._get(collection._datum, "label"))[:LABEL_CHARACTERS]
+        times = self._times(chunk)
+        rows = max(1, min(FRAME_EVENTS, FRAME_BYTES // (8 * (len(chunk) + 1))))
+        for start in range(0, len(times), rows):
+            part = slice(start, start + rows)
             event = {"topic": kind, "recorder": i, "model": model, "label": label, "times": times[part], "senders": chunk["senders"][part]}
             if kind == "samples":
                 columns = {name: column[part] for name, column in chunk.items() if name not in ("times", "senders", "offsets")}
@@ -161,8 +249,8 @@ class Recorders:
                 event["units"] = {name: UNITS[name] for name in columns if name in UNITS}
             self.send(event)
 
-    def _times(self, chunk, collection):
+    def _times(self, chunk):
         times = chunk["times"]
         if "offsets" in chunk:  # time_in_steps
-            return times * self.nest.GetKernelStatus("resolution") - chunk["offsets"]
+            return times * self.kernel.resolution() - chunk["offsets"]
         return times
