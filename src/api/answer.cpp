@@ -23,18 +23,17 @@ codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
 
 // Everything that one encoding touches; shared with the pool thread, of which there is one at a time.
 struct Encoding {
-  Encoding(session::Answer a, Wanted w)
-      : answer(std::move(a)), encoder(answer.rope, w.format, w.bare ? codec::Nonfinite::bare : codec::Nonfinite::null),
-        reader(reader_of(answer.memfd)) {}
-  session::Answer answer;
+  Encoding(codec::Rope r, codec::Reader read, Wanted w)
+      : rope(std::move(r)), encoder(rope, w.format, w.bare ? codec::Nonfinite::bare : codec::Nonfinite::null), reader(std::move(read)) {}
+  codec::Rope rope;
   codec::Encoder encoder;
   codec::Reader reader;
 };
 
 class RopeSource : public http::BodySource {
  public:
-  RopeSource(async::Pool& pool, session::Answer answer, Wanted wanted, bool newline)
-      : pool_(pool), encoding_(std::make_shared<Encoding>(std::move(answer), wanted)), newline_(newline) {}
+  RopeSource(async::Pool& pool, codec::Rope rope, codec::Reader reader, Wanted wanted, bool newline)
+      : pool_(pool), encoding_(std::make_shared<Encoding>(std::move(rope), std::move(reader), wanted)), newline_(newline) {}
 
   Task<Result<bool>> next(std::string& chunk) override {
     chunk.clear();
@@ -96,7 +95,7 @@ http::Response respond(Context& context, session::Answer answer, Wanted wanted, 
     }
   }
   if (!answer.memfd && answer.rope.data_bytes() <= at_once) {
-    auto encoding = std::make_unique<Encoding>(std::move(answer), wanted);
+    auto encoding = std::make_unique<Encoding>(std::move(answer.rope), reader_of(nullptr), wanted);
     std::string body;
     while (!encoding->encoder.done()) {
       auto made = encoding->encoder.next(body, chunk_bytes, encoding->reader);
@@ -105,8 +104,14 @@ http::Response respond(Context& context, session::Answer answer, Wanted wanted, 
     if (newline) body += '\n';
     return http::reply(200, type, std::move(body));
   }
-  http::Response response = http::reply(200, type, "");
-  response.stream = std::make_unique<RopeSource>(context.pool, std::move(answer), wanted, newline);
+  auto reader = reader_of(answer.memfd);
+  return respond(context, std::move(answer.rope), std::move(reader), wanted, newline);
+}
+
+http::Response respond(Context& context, codec::Rope rope, codec::Reader reader, Wanted wanted, bool newline) {
+  bool cbor = wanted.format == codec::Format::cbor;
+  http::Response response = http::reply(200, cbor ? "application/cbor" : "application/json", "");
+  response.stream = std::make_unique<RopeSource>(context.pool, std::move(rope), std::move(reader), wanted, newline && !cbor);
   return response;
 }
 

@@ -25,6 +25,9 @@ struct Wanted {
 /// The response to a successful call; consumes the answer. `newline`: a final line break after JSON, as NEST Server.
 [[nodiscard]] http::Response respond(Context& context, session::Answer answer, Wanted wanted, bool newline);
 
+/// The same for a result that comes from elsewhere, through its reader.
+[[nodiscard]] http::Response respond(Context& context, codec::Rope rope, codec::Reader reader, Wanted wanted, bool newline);
+
 /// Whether the request's body is JSON by its content type (application/json, application/*+json).
 [[nodiscard]] bool is_json(const http::Request& request);
 

@@ -154,7 +154,10 @@ bool Api::handle_now(http::Request& request, http::Response& response) {
   return true;
 }
 
-Task<std::optional<http::Response>> Api::admit(http::Request& request) { co_return check(request); }
+Task<std::optional<http::Response>> Api::admit(http::Request& request) {
+  if (request.headers.lists("Prefer", "cancel-on-disconnect")) request.gone = std::make_shared<async::Event>();
+  co_return check(request);
+}
 
 Task<http::Response> Api::handle(http::Request request) {
   switch (owner_of(request.path)) {

@@ -14,6 +14,8 @@
 #include "http/server.hpp"
 #include "http/static_files.hpp"
 #include "live/stream.hpp"
+#include "run/runs.hpp"
+#include "session/jobs.hpp"
 #include "session/manager.hpp"
 
 namespace myelin::api {
@@ -31,10 +33,13 @@ struct Settings {
 
 struct Context {
   Settings settings;
+  async::Loop& loop;
   async::Pool& pool;
   accounts::Tokens* tokens = nullptr;  // null when auth is off
   session::Manager& sessions;
   live::Streams& streams;
+  run::Runs& runs;
+  session::Jobs& jobs;
   http::OriginPatterns origins;
   std::optional<http::StaticFiles> app;      // the built page (web/dist), if it is there
   const http::Server* http = nullptr;        // for its metrics

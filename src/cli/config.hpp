@@ -59,6 +59,7 @@ struct Limits {
   std::uint64_t cpu_weight = 100;  // 1 to 10000, as cgroup v2's
 
   Amount work_quota{20 * gib, 0};  // of ~/work; bytes only; 0: no quota
+  Amount run_quota{10 * gib, 0};   // of a user's kept runs; bytes only; 0: no quota
   Amount checkpoints{0, 20};       // memory of all checkpoints of a user; 0: no bound
   std::uint64_t max_sessions_per_user = 64;
 };

@@ -20,6 +20,7 @@ const std::vector<LimitSpec>& limit_specs() {
       {"stdout_mib", &Limits::stdout_mib, nullptr, 1, 65536, false, true, true},
       {"cpu_weight", &Limits::cpu_weight, nullptr, 1, 10000, false, true, true},
       {"work_quota", nullptr, &Limits::work_quota, 0, 0, false, false, true},
+      {"run_quota", nullptr, &Limits::run_quota, 0, 0, false, false, false},
       {"checkpoints", nullptr, &Limits::checkpoints, 0, 0, true, false, true},
       {"max_sessions_per_user", &Limits::max_sessions_per_user, nullptr, 1, 100000, false, false, true},
   };

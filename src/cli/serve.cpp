@@ -102,9 +102,10 @@ Task<void> keep_uses(async::Pool* pool, accounts::Tokens* tokens, store::Databas
   }
 }
 
-Task<void> open_sessions(session::Manager* sessions, async::Loop* loop, bool* failed) {
+Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, async::Loop* loop, bool* failed) {
   std::string first = "nest";
   auto opened = co_await sessions->open(first);
+  if (opened) opened = co_await runs->open();
   if (!opened) {
     log::error(opened.error().message);
     *failed = true;
@@ -266,13 +267,19 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     live::Streams streams(loop, pool, (config.data / "streams").string(), stream_budget);
     if (auto opened = streams.open(); !opened) return fail(opened.error());
 
+    run::RunsOptions run_options;
+    run_options.directory = (config.data / "runs").string();
+    run_options.quota_bytes = config.limits.run_quota.of(0);
+    run::Runs runs(loop, pool, database_pool, *database, std::move(run_options));
+    session::Jobs jobs(loop, sessions, runs);
+
     accounts::Tokens tokens(*token_database);
     tokens.set_operator_token(token->token);
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
-    api::Context context{.settings = {}, .pool = pool,
-                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions, .streams = streams,
+    api::Context context{.settings = {}, .loop = loop, .pool = pool,
+                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs,
                          .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
@@ -306,7 +313,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     EngineWatch engine_watch(config, std::move(flags), surroundings, sessions, namespaces);
     async::TaskGroup background(loop);
     background.spawn(EngineWatch::run(&engine_watch), "engine watch");
-    background.spawn(open_sessions(&sessions, &loop, &failed), "open sessions");
+    background.spawn(open_sessions(&sessions, &runs, &loop, &failed), "open sessions");
     if (config.auth == Auth::token) background.spawn(keep_uses(&database_pool, &tokens, &*database), "token uses");
 
     Stopper stopper{loop, server, sessions};

@@ -122,4 +122,12 @@ Host probe_host(const ProbeOptions& options) {
   return host;
 }
 
+std::string cpu_model() {
+  auto text = read_text("/proc/cpuinfo");
+  auto at = text ? text->find("model name") : std::string::npos;
+  if (at == std::string::npos) return "unknown";
+  at = text->find(": ", at);
+  return at == std::string::npos ? "unknown" : text->substr(at + 2, text->find('\n', at) - at - 2);
+}
+
 }  // namespace myelin::os

@@ -32,4 +32,7 @@ struct ProbeOptions {
 /// Makes a sandbox and a control group, and removes them again. Blocks for some 10 ms: at start only.
 [[nodiscard]] Host probe_host(const ProbeOptions& options);
 
+/// "AMD EPYC", say; "unknown" where the kernel does not tell.
+[[nodiscard]] std::string cpu_model();
+
 }  // namespace myelin::os

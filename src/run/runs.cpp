@@ -268,7 +268,7 @@ struct Runs::Impl {
   /// The files are written and the row says so; or an error, and nothing is left.
   static Task<Result<Record>> write(std::shared_ptr<Impl> self, Record record, codec::Rope rope,
                                     std::shared_ptr<os::UniqueFd> memfd,
-                                    std::optional<std::string> stdout_text) {
+                                    std::optional<std::string> stdout_text, std::optional<std::string> seeds) {
     const std::string owner = record.owner, id = record.id;
     auto look = [owner](RunRecords& records) { return records.bytes_of(owner); };
     auto used = co_await self->on_database(std::move(look));
@@ -314,6 +314,8 @@ struct Runs::Impl {
     auto& written = writer->written();
     what.stdout_text = last_part(stdout_text ? std::move(*stdout_text) : written.stdout_text.value_or(""));
     what.datasets = datasets_text(written.datasets);
+    what.seeds = seeds;
+    if (seeds) record.seeds = *seeds;
     record.state = State::done;
     record.ended = what.when;
     record.stdout_text = what.stdout_text;
@@ -495,7 +497,7 @@ Task<Result<void>> Runs::start(std::string id) {
 }
 
 Task<Result<Record>> Runs::finish(std::string id, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
-                                  std::optional<std::string> stdout_text) {
+                                  std::optional<std::string> stdout_text, std::optional<std::string> seeds) {
   auto self = impl_;
   auto record = co_await Impl::find(self, id);
   if (!record) co_return record.take_error();
@@ -504,7 +506,7 @@ Task<Result<Record>> Runs::finish(std::string id, codec::Rope rope, std::shared_
                     ""};
   const std::string printed = stdout_text.value_or("");
   auto written = co_await Impl::write(self, std::move(*record), std::move(rope), std::move(memfd),
-                                      std::move(stdout_text));
+                                      std::move(stdout_text), std::move(seeds));
   if (written || written.error().code == Code::conflict) co_return written;
   std::string problem = problem_text(written.error());
   auto failed = co_await Impl::end_badly(self, id, State::failed, std::move(problem), printed);

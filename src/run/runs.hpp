@@ -124,10 +124,11 @@ class Runs {
   /// Writes the result and ends the run: `done` when this returns ok. Without `stdout_text`, it is taken from
   /// the result's member "stdout". On an error (quota, insufficient_storage, worker_lost for a broken result)
   /// the run is `failed` with it; conflict if it had ended (was cancelled) before, and then nothing is kept.
-  /// The result's text should have been asked for with bare non-finite numbers: both forms can be given again
+  /// `seeds`: those in force at the end, a JSON object. The result's text should have been asked for with bare non-finite numbers: both forms can be given again
   /// then.
   async::Task<Result<Record>> finish(std::string id, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
-                                     std::optional<std::string> stdout_text);
+                                     std::optional<std::string> stdout_text,
+                                     std::optional<std::string> seeds = std::nullopt);
   /// `problem`: JSON object. conflict if it had ended before.
   async::Task<Result<Record>> fail(std::string id, std::string problem, std::string stdout_text);
   async::Task<Result<Record>> cancel(std::string id, std::string problem, std::string stdout_text);

@@ -237,6 +237,7 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   }
   auto old = self->process;
   self->adopt(*fresh);
+  self->history = checkpoint->history;
   retire(manager, std::move(old));
   if (self->listener) {
     self->tell("rewound");
@@ -312,6 +313,8 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
       for (auto& session : made) session.end(code, text);
       co_return process.take_error();
     }
+    branched->history = source->history;
+    if (source->running) branched->history.spoil();  // somewhere within a call
     branched->adopt(*process);
     self->put(branched);
     made.emplace_back(branched);
@@ -336,6 +339,8 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
   auto process = co_await Session::Impl::branch(source, std::move(directory), true);
   if (!process) co_return process.take_error();
   checkpoint->process = *process;
+  checkpoint->history = source->history;
+  if (source->running) checkpoint->history.spoil();
   if (source->state == State::ended) {
     retire(self, *process);
     co_return source->ended_error();

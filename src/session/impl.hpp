@@ -21,6 +21,7 @@ struct Checkpoint {
   std::string id, name;  // the name may be empty: then it goes first when memory is short
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now();
   std::shared_ptr<Process> process;  // dormant
+  History history;
   std::uint64_t bytes = 0;           // as last measured
 };
 
@@ -43,7 +44,8 @@ struct BranchRequest {
 struct PendingCall {
   Call call;
   std::function<async::Task<bool>(std::shared_ptr<Session::Impl>)> instead;  // false: the session is to end
-  async::Event done;
+  async::Event started, done;
+  std::string facts;
   std::optional<Result<Answer>> result;
   void finish(Result<Answer> r) {
     if (result) return;
@@ -73,9 +75,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::shared_ptr<Process> process = std::make_shared<Process>();
   bool born = false;       // it branched: the process runs already
   OutputRing ring;
+  History history;
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
-  async::Event branch_free;
+  async::Event branch_free, over;
 
   std::shared_ptr<Listener> listener;
   bool followed = false, follow_wanted = false;
@@ -116,6 +119,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<bool> follow_quietly(std::shared_ptr<Impl> self);
   void tell(std::string_view state, std::string members = "{}");
   void send_interrupt();
+  [[nodiscard]] std::chrono::milliseconds deadline_of_call() const;
   /// Since the last question: busy, or a thread, child or signal handler that its scripts left behind ran.
   [[nodiscard]] bool may_write();
   void tick(Clock::time_point now);

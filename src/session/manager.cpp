@@ -302,6 +302,11 @@ Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
 Task<Result<Session>> Manager::create(User user, std::string engine, std::string name) {
   auto self = impl_;
   auto found = self->by_name.find({user.id, engine, name});
+  if (found != self->by_name.end() && found->second->intended_end) {
+    auto ending = Session(found->second);
+    co_await ending.ended(milliseconds(5000));
+    found = self->by_name.find({user.id, engine, name});
+  }
   if (found != self->by_name.end() && found->second->state != State::ended)
     co_return Error{Code::conflict, "you already have a session '" + name + "' on " + engine + ": " + found->second->id, ""};
   auto session = self->add(std::move(user), std::move(engine), std::move(name), false, true);

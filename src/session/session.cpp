@@ -1,5 +1,6 @@
 #include "session/session.hpp"
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <csignal>
 #include <cstring>
@@ -7,6 +8,7 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "codec/json_value.hpp"
 #include "os/memfd.hpp"
 #include "os/process.hpp"
 #include "os/stream.hpp"
@@ -68,6 +70,24 @@ std::optional<json::object> parse(const std::string& text) {
 }
 
 }  // namespace
+
+void History::add(const Call& call) {
+  constexpr std::size_t most = 1 << 20;
+  if (!complete) return;
+  bool binary = call.meta.find("\"method\":\"files\"") != std::string::npos;
+  if (binary || bytes + call.meta.size() + call.body.size() > most) return spoil();
+  std::string text = "{\"meta\":" + call.meta + ",\"body\":";
+  codec::append_quoted(text, call.body);
+  text += "}";
+  bytes += text.size();
+  calls.push_back(std::move(text));
+}
+
+void History::spoil() {
+  complete = false;
+  bytes = 0;
+  calls.clear();
+}
 
 const char* name_of(State state) {
   switch (state) {
@@ -282,6 +302,7 @@ Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& 
         self->dirty = true;
         co_await record(self);
       }
+      if (auto* facts = o->if_contains("facts"); facts && self->running) self->running->facts = json::serialize(*facts);
       if (o->contains("following")) self->followed = flag(*o, "following");
     }
     co_return true;
@@ -310,6 +331,7 @@ Task<bool> Session::Impl::follow_quietly(std::shared_ptr<Impl> self) {
 
 Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job) {
   self->running = job;
+  job->started.set();
   self->state = State::busy;
   self->call_began = Clock::now();
   self->progress.reset();
@@ -321,6 +343,7 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   if (!job->call.reads) co_await record(self);
   if (!job->call.reads) self->tell("busy", "{\"call\":" + std::to_string(number_of_call) + "}");
   self->running_reads = job->call.reads;
+  if (!job->call.reads) self->history.add(job->call);
   std::string head = codec::pack_call_head(job->call.meta);
   auto process = self->process;
   auto sent = co_await process->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
@@ -356,6 +379,7 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
       self->intended_end = {"protocol", "the worker broke the protocol: an answer to no call"};
       co_return false;
     }
+    const auto deadline = self->deadline_of_call();
     self->running.reset();
     self->state = State::idle;
     if (!job->call.reads)
@@ -382,16 +406,18 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
         co_return false;
       }
       answer.rope = std::move(*rope);
+      answer.facts = std::move(job->facts);
       job->finish(std::move(answer));
     } else {
       auto o = parse(frame->body);
       bool interrupted = o && flag(*o, "interrupted");
+      if (interrupted) self->history.spoil();
       std::string text = "the call failed";
       if (o)
         if (auto* t = o->if_contains("text"); t && t->is_string()) text = std::string(t->get_string());
       if (interrupted && self->deadline_passed)
         job->finish(Error{Code::deadline, "the call was interrupted at its deadline of " +
-                                              seconds_text(self->limits.call_deadline) + ": " + text, frame->body});
+                                              seconds_text(deadline) + ": " + text, frame->body});
       else
         job->finish(Error{interrupted ? Code::interrupted : Code::call_failed, text, frame->body});
     }
@@ -410,6 +436,12 @@ Task<bool> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Proc
   co_return out_of_memory;
 }
 }  // namespace
+
+milliseconds Session::Impl::deadline_of_call() const {
+  auto wanted = running ? running->call.timeout : milliseconds(0);
+  if (wanted.count() == 0) return limits.call_deadline;
+  return limits.call_deadline.count() == 0 ? wanted : std::min(wanted, limits.call_deadline);
+}
 
 bool Session::Impl::may_write() {
   if (process->pid <= 0) return false;
@@ -480,6 +512,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     self->unwritten = !written && !pristine;
   }
   m.forget(*self);
+  self->over.set();
   if (self->listener) {
     self->tell("ended", json::serialize(json::object{{"cause", json::object{{"code", cause.code}, {"text", cause.text}}}}));
     self->listener.reset();
@@ -510,7 +543,8 @@ void Session::Impl::tick(Clock::time_point now) {
   if (state != State::busy || intended_end) return;
   // A child that the script forked holds the channel open, and may go on for ever: the session ended with its process.
   if (process->exit_status && now - process->exited_at >= last_words && process->channel) process->channel->close();
-  if (limits.call_deadline.count() > 0 && !deadline_passed && now - call_began >= limits.call_deadline) {
+  const auto deadline = deadline_of_call();
+  if (deadline.count() > 0 && !deadline_passed && now - call_began >= deadline) {
     deadline_passed = true;
     send_interrupt();
     if (!kill_at) kill_at = now + deadline_grace;
@@ -518,7 +552,7 @@ void Session::Impl::tick(Clock::time_point now) {
   if (kill_at && now >= *kill_at) {
     if (deadline_passed)
       intended_end = {"deadline", "the session was ended: its call ran past the deadline of " +
-                                      seconds_text(limits.call_deadline) + " and did not react to an interrupt"};
+                                      seconds_text(deadline) + " and did not react to an interrupt"};
     else
       intended_end = {"interrupt", "the session was ended: its call was to be interrupted and did not react in time"};
     process->kill();
@@ -573,21 +607,47 @@ Status Session::status() const {
 }
 
 Task<Result<Answer>> Session::call(Call call) {
+  auto ticket = enqueue(std::move(call));
+  if (!ticket) co_return ticket.take_error();
+  co_return co_await wait(std::move(*ticket));
+}
+
+Result<Ticket> Session::enqueue(Call call) {
   auto self = impl_;
-  if (self->state == State::ended) co_return self->ended_error();
-  if (self->manager.stopping) co_return Error{Code::unavailable, "the server is stopping", ""};
+  if (self->state == State::ended) return self->ended_error();
+  if (self->manager.stopping) return Error{Code::unavailable, "the server is stopping", ""};
   if (self->queue.size() >= self->limits.queue)
-    co_return Error{Code::too_many, "the session's queue is full (" + std::to_string(self->limits.queue) +
-                                        " calls wait): try again later", ""};
+    return Error{Code::too_many, "the session's queue is full (" + std::to_string(self->limits.queue) +
+                                     " calls wait): try again later", ""};
   auto job = std::make_shared<PendingCall>();
   job->call = std::move(call);
   self->queue.push_back(job);
   self->last_used = std::chrono::system_clock::now();
   self->work.set();
+  return Ticket{std::move(job)};
+}
+
+Task<Result<Answer>> Session::wait(Ticket ticket) {
+  auto job = std::move(ticket.call);
   co_await job->done.wait();
   if (!job->result) co_return Error{Code::unavailable, "the wait for the answer was given up; the call goes on", ""};
   co_return std::move(*job->result);
 }
+
+void Session::cancel(const Ticket& ticket, milliseconds grace) {
+  if (impl_->running == ticket.call) {
+    (void)interrupt(grace);
+    return;
+  }
+  auto& queue = impl_->queue;
+  auto found = std::find(queue.begin(), queue.end(), ticket.call);
+  if (found == queue.end()) return;
+  queue.erase(found);
+  ticket.call->finish(Error{Code::interrupted, "the call was cancelled before it began", ""});
+}
+
+bool Session::is_running(const Ticket& ticket) const { return impl_->running == ticket.call; }
+const History& Session::history() const { return impl_->history; }
 
 Result<void> Session::interrupt(milliseconds grace) {
   if (impl_->state == State::ended) return impl_->ended_error();
@@ -616,6 +676,11 @@ void Session::follow() {
   };
   self->queue.push_front(job);  // before calls that wait: they are to be seen
   self->work.set();
+}
+
+Task<void> Session::ended(milliseconds patience) {
+  auto self = impl_;
+  if (self->state != State::ended) co_await self->over.wait(patience);
 }
 
 void Session::end(std::string code, std::string text) {

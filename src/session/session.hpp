@@ -38,12 +38,30 @@ struct Call {
   std::string meta;  // JSON
   std::string body;  // the request's body, raw
   bool reads = false;  // it changes nothing in the session: an end of the session during it loses nothing
+  std::chrono::milliseconds timeout{0};  // 0: the session's own deadline
+  bool facts = false;  // the answer is to tell the seeds in force
+};
+
+/// The calls that made a session what it is, to make it again.
+struct History {
+  std::vector<std::string> calls;  // JSON objects {"meta","body"}, oldest first
+  std::size_t bytes = 0;
+  bool complete = true;            // false: too long, or something in it can't be repeated (an interrupt, a file that was put)
+  void add(const Call& call);
+  void spoil();                    // it can't be repeated from here on
 };
 
 /// A result: the rope, and the memory file that holds its large data.
 struct Answer {
   codec::Rope rope;
   std::shared_ptr<os::UniqueFd> memfd;  // null if all data is inline
+  std::string facts;                    // JSON object {"seeds":{…}}, if asked for
+};
+
+struct PendingCall;
+/// A call in a session's queue.
+struct Ticket {
+  std::shared_ptr<PendingCall> call;
 };
 
 struct Progress {
@@ -100,10 +118,19 @@ class Session {
   /// Queues the call and waits for its answer. Errors: too_many (queue full), gone (ended: the cause's text), call_failed
   /// (detail: the worker's error as JSON), interrupted, deadline, unavailable.
   async::Task<Result<Answer>> call(Call call);
+  /// The same in two steps.
+  [[nodiscard]] Result<Ticket> enqueue(Call call);
+  async::Task<Result<Answer>> wait(Ticket ticket);
+  /// Takes a waiting call out of the queue, or interrupts it when it runs (and kills the session when it has not ended after `grace`).
+  void cancel(const Ticket& ticket, std::chrono::milliseconds grace);
+  [[nodiscard]] bool is_running(const Ticket& ticket) const;
+  [[nodiscard]] const History& history() const;
   /// Asks the running call to stop; kills the session when it has not after `grace`. conflict if no call runs.
   [[nodiscard]] Result<void> interrupt(std::chrono::milliseconds grace);
   /// Ends the session now, with this cause.
   void end(std::string code, std::string text);
+  /// Waits until it has ended and its name is free again.
+  async::Task<void> ended(std::chrono::milliseconds patience);
   [[nodiscard]] std::string output_tail(std::size_t bytes) const;
 
   /// At most one; the former is forgotten.

@@ -154,11 +154,11 @@ Result<bool> RunRecords::ended(std::string_view id, const RunEnd& end) {
     }
     auto changed = database_.run(
         "UPDATE runs SET state = ?1, ended_ms = ?2, error = ?3, stdout = ?4, datasets = ?5, layout = ?6, "
-        "bytes = bytes + ?7, "
+        "bytes = bytes + ?7, seeds = coalesce(?9, seeds), "
         "expires_ms = coalesce(?2 + kept_for_ms, expires_ms) WHERE id = ?8 AND state IN ('queued', "
         "'running')",
         {name_of(end.state), end.when, optional(end.error), Blob{end.stdout_text}, end.datasets, end.layout,
-         end.added_bytes, id});
+         end.added_bytes, id, optional(end.seeds)});
     if (!changed) return changed.take_error();
     ended_now = *changed > 0;
     return {};

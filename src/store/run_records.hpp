@@ -50,6 +50,7 @@ struct RunEnd {
   RunState state = RunState::done;
   std::optional<std::string> error;
   std::string stdout_text;
+  std::optional<std::string> seeds;  // JSON object; nothing: as they were
   std::string datasets = "[]";
   std::string layout = "{}";
   std::int64_t added_bytes = 0;

@@ -236,6 +236,11 @@ class Session:
                 failure.__traceback__ = None
             return
         frames = b""
+        if meta.get("facts") and failure is None:
+            try:
+                self.state(facts=self.engine.facts())
+            except Exception:
+                pass  # no reason to fail the call
         if self._states:
             for values in self._states:
                 frames += protocol.frame(protocol.STATE, json.dumps(values).encode(), call)
@@ -280,13 +285,14 @@ class Session:
             args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
             return self._exec(kwargs, meta.get("envelope") == "v1")
         if method == "call":
-            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
-            return self._call_function(kwargs)
+            return self._call_function(arguments.loads(raw))
         if method == "step":
-            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
-            if "call" in kwargs:
-                return {"data": self._call_function({"function": kwargs["call"], "args": kwargs.get("args", [])})["data"]}
-            return self.engine.step(kwargs)
+            request = arguments.loads(raw)
+            if not isinstance(request, dict):
+                raise TypeError("a step is an object")
+            if "call" in request:
+                return {"data": self._call_function({"function": request["call"], "args": request.get("args", [])})["data"]}
+            return self.engine.step(request)
         if method == "version":
             return self.engine.version()
         if method == "files":
@@ -321,6 +327,8 @@ class Session:
 
     def _call_function(self, request):
         """`call` of the native API: a function of the session's globals, else of the engine."""
+        if not isinstance(request, dict):
+            raise TypeError("a call is an object with function, args and kwargs")
         name = request.get("function")
         if not isinstance(name, str) or not name:
             raise ValueError('say which function: {"function": "Create"}')

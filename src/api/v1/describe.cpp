@@ -114,4 +114,21 @@ Task<Found> find_session(Context& context, session::User user, std::string id) {
   co_return found;
 }
 
+Task<http::Response> stored_answer(Context& context, session::User user, std::string id, Wanted wanted) {
+  run::Asker asker{user.id, user.is_operator};
+  auto nonfinite = wanted.bare || wanted.format == codec::Format::cbor ? codec::Nonfinite::bare : codec::Nonfinite::null;
+  auto stored = co_await context.runs.result(std::move(asker), id, nonfinite);
+  if (stored) co_return respond(context, std::move(stored->rope), std::move(stored->reader), wanted, true);
+  const Error& error = stored.error();
+  // A run that failed keeps the problem that the call was answered with.
+  json::error_code failed;
+  auto problem = json::parse(error.detail.empty() ? "null" : error.detail, failed);
+  if (failed || !problem.is_object()) co_return call_problem(error);
+  int status = 400;
+  if (auto* given = problem.get_object().if_contains("status"); given && given->is_int64()) status = static_cast<int>(given->get_int64());
+  auto response = json_reply(status, problem);
+  response.headers.set("Content-Type", "application/problem+json");
+  co_return response;
+}
+
 }  // namespace myelin::api::v1

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 
+#include "api/answer.hpp"
 #include "api/v1/route.hpp"
 #include "codec/json_value.hpp"
 
@@ -27,5 +28,8 @@ struct Found {
   http::Response otherwise;
 };
 Task<Found> find_session(Context& context, session::User user, std::string id);
+
+/// What a kept call answered, in the form that is wanted now; or its error as the call would have given it.
+Task<http::Response> stored_answer(Context& context, session::User user, std::string id, Wanted wanted);
 
 }  // namespace myelin::api::v1

@@ -39,6 +39,8 @@ std::vector<Route> server_routes();
 std::vector<Route> session_routes();
 std::vector<Route> branch_routes();
 std::vector<Route> stream_routes();
+std::vector<Route> job_routes();
+std::vector<Route> run_routes();
 std::vector<Route> file_routes();
 std::vector<Route> token_routes();
 

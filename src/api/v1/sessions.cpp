@@ -8,6 +8,10 @@ namespace {
 
 namespace json = boost::json;
 
+using std::chrono::milliseconds;
+
+constexpr std::size_t most_kept = 1 << 20;  // bytes of a call that is kept with its run
+
 constexpr std::string_view session_example =
     R"({"id":"s_1","name":"mine","engine":"nest","user":"anna","state":"idle","queued":0,"memory_bytes":4194304,)"
     R"("created_at":"2026-01-01T12:00:00.000Z","last_used_at":"2026-01-01T12:00:00.000Z","parent":null})";
@@ -41,26 +45,113 @@ Task<http::Response> show(Context& context, Asked asked) {
 Task<http::Response> end(Context& context, Asked asked) {
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
-  found.session->end("deleted", "the session was deleted by " + asked.user.name);
+  auto session = *found.session;
+  session.end("deleted", "the session was deleted by " + asked.user.name);
+  co_await session.ended(milliseconds(5000));
   http::Response response;
   response.status = 204;
   co_return response;
+}
+
+// Members of the body that are the server's: whether the call is kept, and how long it may take.
+struct Terms {
+  bool keep = false;
+  std::string title;
+  std::chrono::milliseconds timeout{0};
+  std::optional<std::string> source, function, arguments;
+};
+
+Result<Terms> read_terms(const std::string& text, bool all) {
+  Terms terms;
+  // Most calls have none of these, and their bodies may be large.
+  bool any = all;
+  for (const char* key : {"\"keep\"", "\"title\"", "\"timeout_s\""}) any = any || text.find(key) != std::string::npos;
+  if (!any) return terms;
+  if (text.size() > most_kept) return Error{Code::too_large, "a call that is kept, or has a timeout, has at most 1 MiB", ""};
+  auto body = codec::Json::parse(text);
+  if (!body) return body.take_error();
+  if (body->has("keep")) {
+    auto keep = body->get_bool("keep");
+    if (!keep) return Error{Code::bad_request, "keep is true or false", ""};
+    terms.keep = *keep;
+  }
+  if (body->has("title")) {
+    auto title = body->get_string("title");
+    if (!title || title->size() > 200) return Error{Code::bad_request, "title is a text of at most 200 bytes", ""};
+    terms.title = *title;
+  }
+  if (body->has("timeout_s")) {
+    auto seconds = body->get_double("timeout_s");
+    if (!seconds || !(*seconds > 0) || *seconds > 31536000) return Error{Code::bad_request, "timeout_s is a number of seconds, above 0", ""};
+    terms.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(*seconds * 1000));
+  }
+  terms.source = body->get_string("source");
+  terms.function = body->get_string("function");
+  json::object arguments;
+  for (const char* key : {"args", "kwargs"})
+    if (auto* value = body->object().if_contains(key)) arguments[key] = *value;
+  terms.arguments = json::serialize(arguments);
+  return terms;
+}
+
+// A client that asked for it and goes away before the answer takes its call along.
+Task<void> cancel_when_gone(std::shared_ptr<async::Event> gone, session::Session session, session::Ticket ticket, milliseconds grace) {
+  bool left = co_await gone->wait();
+  if (left) session.cancel(ticket, grace);
 }
 
 Task<http::Response> run(Context& context, Asked asked, const char* method) {
   if (!is_json(asked.request)) co_return http::problem(415, "unsupported_media_type", "send JSON, with Content-Type: application/json");
   auto checked = co_await check_body(context, asked.request.body);
   if (!checked) co_return http::problem(checked.error());
+  const bool later = asked.request.headers.lists("Prefer", "respond-async");
+  auto terms = read_terms(asked.request.body, later);
+  if (!terms) co_return call_problem(terms.error());
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
+  auto session = *found.session;
   Wanted wanted = negotiate(context, asked.request);
+  const bool recorded = later || terms->keep;
+  // A kept result must be able to answer in any form.
   std::string meta = "{\"method\":\"" + std::string(method) + "\",\"envelope\":\"v1\",\"content_type\":\"application/json\",\"nonfinite\":\"";
-  meta += wanted.nonfinite();
-  meta += "\"}";
-  session::Call call{std::move(meta), std::move(asked.request.body), false};
-  auto answer = co_await found.session->call(std::move(call));
-  if (!answer) co_return call_problem(answer.error());
-  co_return respond(context, std::move(*answer), wanted, true);
+  meta += recorded ? "bare" : wanted.nonfinite();
+  meta += recorded ? "\",\"facts\":true}" : "\"}";
+  if (!recorded) {
+    session::Call call{std::move(meta), std::move(asked.request.body), false, terms->timeout};
+    auto ticket = session.enqueue(std::move(call));
+    if (!ticket) co_return call_problem(ticket.error());
+    if (asked.request.gone) async::spawn(context.loop, cancel_when_gone(asked.request.gone, session, *ticket, context.settings.interrupt_grace), "hang-up");
+    auto answer = co_await session.wait(*ticket);
+    if (asked.request.gone) asked.request.gone->set();  // ends the watch; the call is over
+    if (!answer) co_return call_problem(answer.error());
+    co_return respond(context, std::move(*answer), wanted, true);
+  }
+  run::NewRun what;
+  what.title = terms->title;
+  what.kind = std::string_view(method) == "exec" ? run::Kind::exec : run::Kind::call;
+  if (what.kind == run::Kind::exec) what.source = terms->source.value_or("");
+  else {
+    what.function = terms->function.value_or("");
+    what.arguments = terms->arguments;
+  }
+  json::object how{{"call", json::object{{"meta", json::parse(meta)}, {"body", asked.request.body}}}};
+  what.options = json::serialize(how);
+  if (!terms->keep) what.kept_for = std::chrono::hours(24);
+  session::Call call{std::move(meta), std::move(asked.request.body), false, terms->timeout};
+  auto record = co_await context.jobs.start(asked.user, session, std::move(call), std::move(what));
+  if (!record) co_return call_problem(record.error());
+  std::string id = record->id;
+  if (later) {
+    auto response = json_reply(202, run::describe(*record, run::Detail::full));
+    response.headers.set("Location", "/v1/jobs/" + id);
+    response.headers.set("Preference-Applied", "respond-async");
+    response.headers.set("Myelin-Run", id);
+    co_return response;
+  }
+  co_await context.jobs.wait(id);
+  auto response = co_await stored_answer(context, asked.user, id, wanted);
+  response.headers.set("Myelin-Run", id);
+  co_return response;
 }
 
 Task<http::Response> exec(Context& context, Asked asked) {

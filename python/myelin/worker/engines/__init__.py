@@ -44,6 +44,10 @@ class Engine:
         """Called once in the child, before the first call."""
         self.session = session
 
+    def facts(self):
+        """What a run's record tells beside its code: {"seeds": {name: number}}."""
+        return {"seeds": {}}
+
     def step(self, request):
         """One step of a closed loop: set, advance, get."""
         raise ValueError('this engine knows steps only as functions of the session: define one by a script, then {"call": "step", "args": […]}')

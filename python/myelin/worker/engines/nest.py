@@ -427,6 +427,10 @@ class NestEngine(Engine):
     def kernel_errors(self):
         return (self.nest.NESTError,)
 
+    def facts(self):
+        status = self.api.llapi_get_kernel_status()
+        return {"seeds": {"rng_seed": int(status["rng_seed"])}, "threads": int(status["local_num_threads"])}
+
     def step(self, request):
         """{"set": [{"nodes", "params"}], "advance": ms, "get": [{"nodes", "keys"}]}, all optional. By the kernel's own calls: PyNEST's
         `set` and `get` read whole statuses."""

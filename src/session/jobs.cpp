@@ -1,0 +1,257 @@
+#include "session/jobs.hpp"
+
+#include <boost/json.hpp>
+
+#include "base/ids.hpp"
+#include "base/log.hpp"
+#include "os/host.hpp"
+#include "session/impl.hpp"
+
+#include <gnu/libc-version.h>
+#include <sys/utsname.h>
+
+namespace myelin::session {
+namespace {
+
+namespace json = boost::json;
+using async::Task;
+
+// Where it ran: what may change the last bit of a result.
+std::string machine() {
+  utsname name{};
+  ::uname(&name);
+  json::object o{{"kernel", std::string(name.sysname) + " " + name.release}, {"architecture", name.machine},
+                 {"libc", std::string("glibc ") + ::gnu_get_libc_version()}, {"cpu", os::cpu_model()}};
+  return json::serialize(o);
+}
+
+std::string problem_text(const Error& error) {
+  auto info = describe(error.code);
+  json::object o{{"type", "about:blank"}, {"title", std::string(info.name)}, {"status", info.http_status},
+                 {"code", std::string(info.name)}, {"detail", error.message}};
+  if (error.code != Code::gone && !error.detail.empty()) {
+    json::error_code failed;
+    auto detail = json::parse(error.detail, failed);
+    if (!failed && detail.is_object())
+      for (const char* key : {"class", "text", "line", "traceback", "kernel"})
+        if (auto* value = detail.get_object().if_contains(key)) o[key] = *value;
+  }
+  return json::serialize(o);
+}
+
+std::string stdout_of(const Error& error) {
+  json::error_code failed;
+  auto detail = json::parse(error.detail, failed);
+  if (failed || !detail.is_object()) return "";
+  auto* text = detail.get_object().if_contains("stdout");
+  return text && text->is_string() ? std::string(text->get_string()) : "";
+}
+
+}  // namespace
+
+struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
+  Impl(async::Loop& l, Manager& s, run::Runs& r) : sessions(s), runs(r), tasks(l) {}
+
+  struct Job {
+    std::optional<Session> session;
+    Ticket ticket;
+    bool cancelled = false;
+    async::Event over;
+  };
+  Manager& sessions;
+  run::Runs& runs;
+  std::map<std::string, std::shared_ptr<Job>> jobs;  // by run id
+  async::TaskGroup tasks;
+
+  // From the queue to the disk.
+  static Task<void> follow(std::shared_ptr<Impl> self, std::string id, std::shared_ptr<Job> job) {
+    if (!job->ticket.call->done.is_set()) {
+      co_await job->ticket.call->started.wait();
+      auto started = co_await self->runs.start(id);
+      if (!started) log::error("run " + id + ": " + started.error().message);
+    }
+    auto session = *job->session;
+    auto answer = co_await session.wait(job->ticket);
+    co_await end(self, id, job, std::move(answer));
+  }
+
+  static Task<void> end(std::shared_ptr<Impl> self, std::string id, std::shared_ptr<Job> job, Result<Answer> answer) {
+    if (answer) {
+      std::optional<std::string> seeds;
+      json::error_code failed;
+      auto facts = json::parse(answer->facts.empty() ? "{}" : answer->facts, failed);
+      if (!failed && facts.is_object())
+        if (auto* value = facts.get_object().if_contains("seeds"); value && value->is_object()) seeds = json::serialize(*value);
+      auto done = co_await self->runs.finish(id, std::move(answer->rope), std::move(answer->memfd), std::nullopt, std::move(seeds));
+      if (!done && done.error().code != Code::conflict) log::error("run " + id + " was not kept: " + done.error().message);
+    } else {
+      std::string problem = problem_text(answer.error()), text = stdout_of(answer.error());
+      bool cancelled = job->cancelled && answer.error().code == Code::interrupted;
+      if (cancelled) {
+        auto done = co_await self->runs.cancel(id, std::move(problem), std::move(text));
+        if (!done && done.error().code != Code::conflict) log::error("run " + id + ": " + done.error().message);
+      } else {
+        auto done = co_await self->runs.fail(id, std::move(problem), std::move(text));
+        if (!done && done.error().code != Code::conflict) log::error("run " + id + ": " + done.error().message);
+      }
+    }
+    self->jobs.erase(id);
+    job->over.set();
+  }
+
+  static Task<Result<run::Record>> start(std::shared_ptr<Impl> self, User user, Session session, Call call, run::NewRun what) {
+    what.owner = session.owner();
+    what.owner_name = session.status().owner_name;
+    if (what.owner_name.empty()) what.owner_name = user.name;
+    what.session = session.id();
+    what.engine = session.engine();
+    auto parent = session.status().parent;
+    if (!parent.empty()) what.parent_session = parent;
+    what.history = "[";
+    for (auto& one : session.history().calls) what.history += (what.history.size() > 1 ? "," : "") + one;
+    what.history += "]";
+    what.history_complete = session.history().complete;
+    json::object versions{{"myelin", MYELIN_VERSION}};
+    if (const auto* info = self->sessions.engine_info(session.engine()))
+      for (auto& [part, version] : info->versions) versions[part] = version;
+    what.versions = json::serialize(versions);
+    what.machine = machine();
+    call.facts = true;
+    // Before the record: what is refused is no run.
+    auto ticket = session.enqueue(std::move(call));
+    if (!ticket) co_return ticket.take_error();
+    auto job = std::make_shared<Job>();
+    job->session = session;
+    job->ticket = *ticket;
+    auto record = co_await self->runs.create(std::move(what));
+    if (!record) {
+      session.cancel(*ticket, std::chrono::milliseconds(2000));
+      co_return record.take_error();
+    }
+    self->jobs[record->id] = job;
+    std::string id = record->id;
+    self->tasks.spawn(follow(self, std::move(id), job), "job");
+    co_return record;
+  }
+
+  static Task<void> repeat(std::shared_ptr<Impl> self, User user, run::Record old, std::string id, std::shared_ptr<Job> job, Session session) {
+    Result<Answer> answer = co_await play(self, old, job, session, id);
+    co_await end(self, id, job, std::move(answer));
+    std::string code = "deleted", text = "the rerun is over";
+    session.end(std::move(code), std::move(text));
+    (void)user;
+  }
+
+  static Task<Result<Answer>> play(std::shared_ptr<Impl> self, run::Record old, std::shared_ptr<Job> job, Session session, std::string id) {
+    auto started = co_await self->runs.start(id);
+    if (!started) co_return started.take_error();
+    json::error_code failed;
+    auto history = json::parse(old.history, failed);
+    auto options = json::parse(old.options, failed);
+    std::vector<std::pair<std::string, std::string>> calls;
+    if (!failed && history.is_array())
+      for (auto& one : history.get_array())
+        if (one.is_object())
+          calls.emplace_back(json::serialize(one.at("meta")), std::string(one.at("body").as_string()));
+    const std::size_t earlier = calls.size();
+    if (failed || !options.is_object() || !options.get_object().contains("call"))
+      co_return Error{Code::conflict, "the run does not tell how it was called", ""};
+    auto& last = options.get_object().at("call").as_object();
+    calls.emplace_back(json::serialize(last.at("meta")), std::string(last.at("body").as_string()));
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      if (job->cancelled) co_return Error{Code::interrupted, "the rerun was cancelled", ""};
+      Call call{std::move(calls[i].first), std::move(calls[i].second), false};
+      call.facts = i == earlier;
+      auto ticket = session.enqueue(std::move(call));
+      if (!ticket) co_return ticket.take_error();
+      job->ticket = *ticket;
+      auto answer = co_await session.wait(*ticket);
+      if (i == earlier) co_return answer;
+      // Earlier calls may have failed the first time, too; their failures are part of the history.
+      if (!answer && answer.error().code != Code::call_failed) co_return answer;
+    }
+    co_return Error{Code::internal, "nothing to run", ""};
+  }
+};
+
+Jobs::Jobs(async::Loop& loop, Manager& sessions, run::Runs& runs) : impl_(std::make_shared<Impl>(loop, sessions, runs)) {}
+Jobs::~Jobs() { impl_->tasks.cancel(); }
+
+Task<Result<run::Record>> Jobs::start(User user, Session session, Call call, run::NewRun what) {
+  return Impl::start(impl_, std::move(user), std::move(session), std::move(call), std::move(what));
+}
+
+Task<void> Jobs::wait(std::string id) {
+  auto found = impl_->jobs.find(id);
+  if (found == impl_->jobs.end()) co_return;
+  auto job = found->second;
+  co_await job->over.wait();
+}
+
+Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::milliseconds kept_for) {
+  auto self = impl_;
+  run::Asker asker{user.id, user.is_operator};
+  auto old = co_await self->runs.get(std::move(asker), id);
+  if (!old) co_return old.take_error();
+  if (!old->history_complete)
+    co_return Error{Code::conflict, "this run can't be repeated: what its session had done before is not known in full (too long, interrupted, "
+                                    "or files were put there). Runs of fresh sessions can", ""};
+  std::string name = "rerun-" + random_hex(4);
+  auto session = co_await self->sessions.create(user, old->engine, std::move(name));
+  if (!session) co_return session.take_error();
+  run::NewRun what;
+  what.owner = user.id;
+  what.owner_name = user.name;
+  what.title = "rerun of " + (old->title.empty() ? id : old->title);
+  what.kind = run::Kind::rerun;
+  what.session = session->id();
+  what.engine = old->engine;
+  what.inputs = {id};
+  what.source = old->source;
+  what.function = old->function;
+  what.arguments = old->arguments;
+  what.history = old->history;
+  what.options = old->options;
+  if (kept_for.count() > 0) what.kept_for = kept_for;
+  auto engine = co_await self->sessions.engine_ready(old->engine);
+  if (!engine) co_return engine.take_error();
+  json::object versions{{"myelin", MYELIN_VERSION}};
+  for (auto& [part, version] : engine->versions) versions[part] = version;
+  what.versions = json::serialize(versions);
+  what.machine = machine();
+  auto record = co_await self->runs.create(std::move(what));
+  if (!record) co_return record.take_error();
+  auto job = std::make_shared<Impl::Job>();
+  job->session = *session;
+  self->jobs[record->id] = job;
+  std::string new_id = record->id;
+  self->tasks.spawn(Impl::repeat(self, user, std::move(*old), std::move(new_id), job, *session), "rerun");
+  co_return record;
+}
+
+Task<Result<void>> Jobs::cancel(User user, std::string id, std::chrono::milliseconds grace) {
+  auto self = impl_;
+  run::Asker asker{user.id, user.is_operator};
+  auto record = co_await self->runs.get(std::move(asker), id);
+  if (!record) co_return record.take_error();
+  auto found = self->jobs.find(id);
+  if (found == self->jobs.end()) co_return Error{Code::conflict, "the job is over", ""};
+  found->second->cancelled = true;
+  if (found->second->session && found->second->ticket.call) found->second->session->cancel(found->second->ticket, grace);
+  co_return Result<void>{};
+}
+
+std::optional<Progress> Jobs::progress(const std::string& id) const {
+  auto found = impl_->jobs.find(id);
+  if (found == impl_->jobs.end() || !found->second->session || !found->second->ticket.call) return std::nullopt;
+  if (!found->second->session->is_running(found->second->ticket)) return std::nullopt;
+  return found->second->session->status().progress;
+}
+
+std::string Jobs::output(const std::string& id) const {
+  auto found = impl_->jobs.find(id);
+  if (found == impl_->jobs.end() || !found->second->session) return "";
+  return found->second->session->output_tail(16 * 1024);
+}
+
+}  // namespace myelin::session
