@@ -284,13 +284,14 @@ class Session:
             args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
             return self._exec(kwargs, meta.get("envelope") == "v1")
         if method == "call":
-            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
-            return self._call_function(kwargs)
+            return self._call_function(arguments.loads(raw))
         if method == "step":
-            args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
-            if "call" in kwargs:
-                return {"data": self._call_function({"function": kwargs["call"], "args": kwargs.get("args", [])})["data"]}
-            return self.engine.step(kwargs)
+            request = arguments.loads(raw)
+            if not isinstance(request, dict):
+                raise TypeError("a step is an object")
+            if "call" in request:
+                return {"data": self._call_function({"function": request["call"], "args": request.get("args", [])})["data"]}
+            return self.engine.step(request)
         if method == "version":
             return self.engine.version()
         if method == "files":
