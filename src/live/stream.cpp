@@ -4,6 +4,7 @@
 #include <boost/json.hpp>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "base/log.hpp"
 #include "codec/json_value.hpp"
@@ -301,7 +302,7 @@ Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, st
       auto rope = co_await async::on_pool(self->pool_, std::move(read));
       if (seq < self->first_seq_) continue;  // cut while it was read
       if (!rope) {
-        log::error("stream file: " + rope.error().message);
+        if (!std::exchange(self->read_failed_, true)) log::error("a stream's file can't be read: " + rope.error().message);
         event = make(Topic::gap, "{\"topic\":\"gap\",\"from\":" + std::to_string(seq) + ",\"to\":" + std::to_string(seq) + "}");
         event.seq = seq;
         co_return event;

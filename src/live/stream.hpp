@@ -87,7 +87,7 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   std::uint64_t cached_seq_ = 1;       // those before have no copy in memory
   std::uint64_t punched_ = 0;          // the file holds nothing before
   unsigned burst_ = 0;
-  bool writing_ = false, broken_ = false, ended_ = false, output_waits_ = false;
+  bool writing_ = false, broken_ = false, ended_ = false, output_waits_ = false, read_failed_ = false;
   std::string output_;
   async::Event changed_, room_;
   async::TaskGroup tasks_;

@@ -239,7 +239,10 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
     co_await finish(self, std::move(code), std::move(text));
     co_return;
   }
-  if (self->state == State::starting) self->state = State::idle;
+  if (self->state == State::starting) {
+    self->state = State::idle;
+    self->tell("idle", "{\"ok\":true}");
+  }
   while (self->state != State::ended && !self->intended_end && !self->process->exit_status) {
     if (self->queue.empty()) {
       self->work.reset();

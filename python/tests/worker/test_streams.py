@@ -1,8 +1,10 @@
 """Recorders that are followed: the same numbers as without, in the same order, and each event sent exactly once."""
 
+import importlib.util
 import json
 import os
 import random
+import time
 import unittest
 
 from harness import Session, Zygote
@@ -24,11 +26,16 @@ class Follower(Session):
 
     def frame(self, timeout=60.0):
         while True:
-            kind, call, body = super().frame(timeout)
+            kind, call, body = self.one(timeout)
             if kind != protocol.DATA:
                 return kind, call, body
+
+    def one(self, timeout=60.0):
+        kind, call, body = super().frame(timeout)
+        if kind == protocol.DATA:
             assert len(body) <= protocol.MAX_FROM_WORKER
             self.data.append(json.loads(rope.to_json(rope.unpack(body, None), "bare")))
+        return kind, call, body
 
     def follow(self, running=False):
         self.sock.sendall(protocol.frame(protocol.FOLLOW, b'{"on":true}'))
@@ -302,6 +309,18 @@ for what in ("r.n_events = 1", "r.time_in_steps = True", "r.events = {}", "r.get
         self.assertEqual(sorted(map(len, session.sent().values())), sorted(got))
         self.assertEqual(session.exec("nest.Simulate(10.)\nk = nest.biological_time > 0", "k")["data"], True)
 
+    def test_an_early_interrupt_leaves_no_kernel_prepared(self):
+        session = self.follower()
+        session.exec(BALANCED.format(threads=1, synapse="static_synapse") + "nest.Simulate(50.)")
+        r = random.Random(SEED)
+        for _ in range(60):
+            number = session.start("step", json.dumps({"advance": 1e7}).encode(), content_type="application/json")
+            time.sleep(r.random() * 0.004)
+            session.interrupt(number)
+            with self.assertRaisesRegex(Exception, "interrupted"):
+                session.finish(number)
+            self.assertIn("time_ms", session.json("step", {"advance": 1.0}))
+
     def test_wide_recorders_and_long_labels_fit(self):
         session = self.follower()
         session.follow()
@@ -311,6 +330,151 @@ for what in ("r.n_events = 1", "r.time_in_steps = True", "r.events = {}", "r.get
         self.assertEqual(sum(len(e["times"]) for e in session.data), 99000)
         self.assertEqual({tuple(sorted(e["values"])) for e in session.data}, {("V_m", "g_ex", "g_in", "t_ref_remaining")})
         self.assertEqual(session.data[0]["units"], {"V_m": "mV", "g_ex": "nS", "g_in": "nS"})
+
+
+CELL = """
+h.load_file('stdrun.hoc')
+s = h.Section(name='soma'); s.L = s.diam = 20; s.nseg = 3; s.insert('hh')
+c = h.IClamp(s(0.5)); c.delay, c.dur, c.amp = 1, 1e9, 0.3
+syn = h.ExpSyn(s(0.1)); stim = h.NetStim(); stim.interval, stim.number, stim.noise, stim.start = 7, 1e9, 0, 3
+con = h.NetCon(stim, syn); con.weight[0] = 0.002
+v = h.Vector().record(s(0.5)._ref_v)
+t = h.Vector().record(h._ref_t)
+gates = [h.Vector().record(s(x).hh._ref_m) for x in (0.1, 0.9)]
+more = {'ina': h.Vector().record(s(0.5)._ref_ina), 'i': h.Vector().record(c, c._ref_i)}
+mine = h.Vector(50).fill(3.0)
+spikes = h.Vector(); con.record(spikes)
+every = []
+def stepped():
+    every.append(list(v))
+"""
+COARSE = CELL + "slow = h.Vector().record(s(0.5)._ref_v, 0.1)\n"
+ALL = "[list(x) for x in (v, t, *gates, *more.values(), mine, spikes)]"
+
+
+@unittest.skipUnless(importlib.util.find_spec("neuron"), "needs NEURON")
+class Traces(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.zygote = Zygote("neuron")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.zygote.close()
+
+    def follower(self, follow=True):
+        session = Follower(self.zygote)
+        self.addCleanup(session.close)
+        if follow:
+            session.follow()
+        return session
+
+    def traces(self, session):
+        """label -> (times, values) since the last restart."""
+        found = {}
+        for event in session.data:
+            if event["topic"] != "samples":
+                continue
+            self.assertEqual(event["senders"], [event["recorder"]] * len(event["times"]))
+            self.assertEqual(event["model"], "Vector")
+            (values,) = event["values"].values()
+            if event.get("restart"):
+                found[event["label"]] = ([], [])
+            times, before = found.setdefault(event["label"], ([], []))
+            times += event["times"]
+            before += values
+        return found
+
+    def test_the_samples_are_the_same_and_sent_once(self):
+        print("MYELIN_SEED=%d" % SEED)
+        r = random.Random(SEED)
+        for variable in (0, 1):
+            build = CELL + "h.CVode().active(%d)\n" % variable
+            runs = []
+            for _ in range(4):
+                runs.append(r.choice(["h.finitialize(-65); h.continuerun(%g)" % r.uniform(20, 90), "h.tstop = %g; h.run()" % r.uniform(20, 90),
+                                      "h.continuerun(h.t + %g)" % r.uniform(1, 60), "c.amp = %g" % r.uniform(0.1, 0.5)]))
+            with self.subTest(variable=variable, runs=runs):
+                plain, session = self.follower(False), self.follower()
+                for each in (plain, session):
+                    # the first variable-step run of a process takes a step more than every later one
+                    each.exec(build + "h.finitialize(-65); h.continuerun(20)")
+                    each.exec("h.finitialize(-65); h.continuerun(20)")
+                for run in runs:
+                    wanted = plain.exec(run + "\nd = " + ALL, "d")["data"]
+                    self.assertEqual(session.exec("from myelin.worker.engines import neuron_traces\nneuron_traces.SHARE = 1e9\n" + run + "\nd = " + ALL, "d")["data"], wanted)
+                    sent = self.traces(session)
+                    self.assertEqual(set(sent), {"v", "gates[0]", "gates[1]", "more['ina']", "more['i']"})
+                    for (label, got), values in zip(((k, sent[k]) for k in ("v", "gates[0]", "gates[1]", "more['ina']", "more['i']")), (wanted[0], *wanted[2:6])):
+                        self.assertEqual(got, (wanted[1], values), label)
+
+    def test_they_come_while_it_runs(self):
+        session = self.follower()
+        session.exec(CELL)
+        number = session.start("exec", json.dumps({"source": "h.finitialize(-65); h.continuerun(20000)"}).encode(), envelope="v1", content_type="application/json")
+        while len([e for e in session.data if e.get("label") == "v"]) < 3:
+            self.assertNotIn(session.one()[0], (protocol.RESULT, protocol.ERROR))
+        session.interrupt(number)
+        with self.assertRaisesRegex(Exception, "interrupted"):
+            session.finish(number)
+        self.assertNotIn("NEURON:", session.printed())
+        got = session.exec("d = [list(t), list(v)]", "d")["data"]
+        self.assertEqual(self.traces(session)["v"], tuple(got))
+        self.assertGreater(len(got[0]), 1000)
+
+    def test_followed_in_the_middle_of_a_run(self):
+        session = self.follower(False)
+        session.exec(CELL)
+        number = session.start("exec", json.dumps({"source": "h.tstop = 1e4\nh.finitialize(-65); h.continuerun(2000)"}).encode(), envelope="v1", content_type="application/json")
+        while session.frame()[0] != protocol.PROGRESS:
+            pass
+        session.follow(running=True)
+        session.finish(number)
+        self.assertEqual(self.traces(session)["v"], tuple(session.exec("d = [list(t), list(v)]", "d")["data"]))
+
+    def test_times(self):
+        session = self.follower()
+        session.exec(COARSE + "at = h.Vector([1, 2.5, 7]); some = h.Vector().record(s(0.5)._ref_v, at)\nh.finitialize(-65); h.continuerun(10)")
+        sent = self.traces(session)
+        slow, some, v = session.exec("d = [list(slow), list(some), list(v)]", "d")["data"]
+        self.assertEqual(sent["slow"][1], slow)
+        self.assertTrue(all(abs(a - i * 0.1) < 1e-9 for i, a in enumerate(sent["slow"][0])))
+        self.assertEqual(sent["some"], ([1, 2.5, 7], some))
+        # without a vector of times: the fixed step's, else a note says what to do
+        session.exec("t = None\nh.finitialize(-65); h.continuerun(10)")
+        times, values = self.traces(session)["v"]
+        self.assertTrue(len(times) == len(v) and all(abs(a - i * 0.025) < 1e-9 for i, a in enumerate(times)))
+        session.data.clear()
+        session.exec("h.CVode().active(1)\nh.finitialize(-65); h.continuerun(10)")
+        self.assertTrue(any("record the time beside it" in note for note in session.notes()))
+        self.assertEqual([e for e in session.data if e.get("label") == "v"], [])
+
+    def test_what_begins_anew_says_so(self):
+        session = self.follower()
+        session.exec(CELL + "h.finitialize(-65); h.continuerun(5)")
+        self.assertFalse(any(e.get("restart") for e in session.data))
+        session.data.clear()
+        session.exec("h.continuerun(8); h.finitialize(-65); h.continuerun(3)")
+        events = [e for e in session.data if e["label"] == "v"]
+        self.assertEqual([bool(e.get("restart")) for e in events], [False, True])
+        self.assertEqual((round(events[0]["times"][0], 6), len(events[0]["times"])), (5.025, 120))
+        session.exec("v = h.Vector().record(s(0.1)._ref_v)")  # another vector of the name
+        session.exec("h.finitialize(-65); h.continuerun(2)")
+        self.assertEqual(self.traces(session)["v"], tuple(session.exec("d = [list(t), list(v)]", "d")["data"]))
+        session.exec("v.play_remove()\nh.finitialize(-65); h.continuerun(2); h.continuerun(4)")
+        self.assertEqual(len(self.traces(session)["more['i']"][0]), 161)
+        self.assertEqual(round(self.traces(session)["v"][0][-1], 6), 2.0)
+
+    def test_recorders_are_listed(self):
+        session = self.follower(False)
+        self.assertEqual(session.call("recorders"), [])
+        session.exec(CELL + "h.finitialize(-65); h.continuerun(1)")
+        listed = session.call("recorders")
+        self.assertEqual([(r["label"], r["columns"], r["n_events"]) for r in listed],
+                         [("v", ["v"], 41), ("gates[0]", ["m"], 41), ("gates[1]", ["m"], 41), ("more['ina']", ["ina"], 41), ("more['i']", ["i"], 41)])
+        session.follow()
+        units = {e["label"]: (e["recorder"], e["units"]) for e in session.data}
+        self.assertEqual(units, {r["label"]: (r["id"], u) for r, u in zip(listed, ({"v": "mV"}, {}, {}, {"ina": "mA/cm2"}, {"i": "nA"}))})
 
 
 if __name__ == "__main__":

@@ -254,14 +254,19 @@ class Kernel:
             return  # NEST says it better
 
     def prepare(self):
-        self._prepare()
-        self._prepared = True
+        def work():
+            self._prepare()
+            self._prepared = True
+
+        self.aside(work)
 
     def cleanup(self):
-        self._prepared = False
-        result = self._cleanup()
+        def work():
+            self._prepared = False
+            self._cleanup()
+
+        self.aside(work)
         self._follow_on()
-        return result
 
     def _follow_on(self):
         """Between two simulations of a script: recorders are read if it is time to."""
@@ -305,8 +310,18 @@ class Kernel:
             self._speed = (time.perf_counter() - started) / t
             return None
         if not self._prepared and self._sliceable(t):
-            self._prepare()  # settles min_delay, too
-            return self._slices(t, True)
+            # no interrupt may leave the kernel prepared
+            interrupts = self.session.interrupts
+            interrupts.deferred += 1
+            try:
+                self._prepare()  # settles min_delay, too
+                self._own = True
+                return self._slices(t, True)
+            finally:
+                if self._own:
+                    self._own = False
+                    self._cleanup()
+                interrupts.deferred -= 1
         self._spikes = 0
         try:
             return self._simulate(t)

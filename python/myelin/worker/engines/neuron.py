@@ -1,7 +1,8 @@
 """NEURON: scripts with `h`, `n` and `neuron`.
 
 Progress and interrupts come by an event that renews itself while a simulation runs (h.run, h.continuerun, pc.psolve, …): it is
-planted at each finitialize and changes no result, with fixed or variable steps. An interrupt stops the run by h.stoprun, then
+planted at each finitialize and changes no result, with fixed or variable steps. There vectors that record are read, too, if someone
+follows. An interrupt stops the run by h.stoprun, then
 KeyboardInterrupt is raised as soon as the script has control again.
 """
 
@@ -10,7 +11,7 @@ import signal
 import sys
 import time
 
-from . import Engine
+from . import Engine, neuron_traces
 
 FIRST_MS = 1.0  # simulated time to the next event, at first
 LEAST_MS, MOST_MS = 0.125, 1024.0
@@ -32,12 +33,14 @@ class NeuronEngine(Engine):
         self.h = neuron.h
         self._n = getattr(neuron, "n", None)
         self._cvode = None
-        self._handler = None
+        self._handlers = None
         self._interval = FIRST_MS
         self._last = 0.0
         self._pending = False  # KeyboardInterrupt is to be raised
         self._stopped = False
         self._text = ""
+        self.traces = neuron_traces.Traces(self.h, numpy)
+        self.methods = {"recorders": lambda name, args, kwargs: self.traces.list()}
 
     def versions(self):
         versions = super().versions()
@@ -66,8 +69,18 @@ class NeuronEngine(Engine):
         h = self.h
         session.interrupts.quiet.add(self._event.__func__.__code__)
         session.interrupts.quiet.add(self._planted.__func__.__code__)
-        self._cvode = h.CVode()
-        self._handler = h.FInitializeHandler(1, self._planted)
+        traces = self.traces
+        for callback in (traces.before_init, traces.after_init):
+            session.interrupts.quiet.add(callback.__func__.__code__)
+        self._cvode = traces.cvode = h.CVode()
+        traces.session = session
+        self._handlers = [h.FInitializeHandler(1, self._planted), h.FInitializeHandler(3, traces.before_init), h.FInitializeHandler(2, traces.after_init)]
+
+    def follow(self, send):
+        self.traces.follow(send)
+
+    def flush(self):
+        self.traces.read(True)
 
     def before_result(self):
         if self._pending:
@@ -104,6 +117,9 @@ class NeuronEngine(Engine):
             h.stoprun = 1
             self._later(h.t)
             return
+        if interrupts.follows:
+            interrupts.follow_now()
+        self.traces.read(False)
         t = h.t
         tstop = h.tstop if hasattr(h, "tstop") else 0.0
         if t <= tstop:
