@@ -244,6 +244,10 @@ Result<void> CgroupGroup::set_limits(const CgroupLimits& limits) {
   return {};
 }
 
+void CgroupGroup::expect_add(pid_t member) const {
+  (void)write_file(paths_.at("pids") + "/cgroup.procs", std::to_string(member));
+}
+
 Result<void> CgroupGroup::add(pid_t pid) {
   for (const auto& directory : directories(paths_)) {
     auto added = write_file(directory + "/cgroup.procs", std::to_string(pid));

@@ -23,6 +23,9 @@ struct CgroupLimits {
 class CgroupGroup {
  public:
   Result<void> set_limits(const CgroupLimits& limits);
+  /// Waits for what the next add(), of any group, would wait for: the kernel lets a first move in a while pass only after an RCU
+  /// grace period (10 ms), and those soon after it at once. `member`: of this group already; it stays.
+  void expect_add(pid_t member) const;
   /// Moves a process; what it starts later is born inside.
   Result<void> add(pid_t pid);
   /// Anonymous and shared memory in bytes; page cache does not count.

@@ -104,8 +104,47 @@ Result<Ends> make_ends(BranchRequest& request) {
   return Ends{std::move(channel->first), std::move(output->first)};
 }
 
+std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> source, std::string name, Limits limits) {
+  if (!manager->groups) return nullptr;
+  auto group = std::make_shared<GroupToBe>();
+  auto make = [](std::shared_ptr<Manager::Impl> owner, std::shared_ptr<GroupToBe> to_be, std::shared_ptr<Process> from, std::string id,
+                 Limits bounds) -> Task<void> {
+    auto tree = owner->groups;
+    auto group_limits = limits_of_group(bounds);
+    auto neighbour = from->group;
+    const pid_t member = from->exit_status ? -1 : from->pid;
+    auto work = [tree, id, group_limits, neighbour, member]() -> Result<os::CgroupGroup> {
+      auto made = tree->create(id);
+      if (!made) return made;
+      if (auto set = made->set_limits(group_limits); !set) {
+        (void)made->remove();
+        return set.take_error();
+      }
+      if (neighbour && member > 0) neighbour->expect_add(member);
+      return made;
+    };
+    auto made = co_await async::on_pool(owner->pool, std::move(work));
+    to_be->made.emplace(std::move(made));
+    to_be->done.set();
+  };
+  manager->tasks.spawn(make(manager, group, std::move(source), std::move(name), limits), "limits of a branch");
+  return group;
+}
+
+void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToBe> group) {
+  if (!group) return;
+  auto drop = [](std::shared_ptr<Manager::Impl> owner, std::shared_ptr<GroupToBe> to_be) -> Task<void> {
+    co_await to_be->done.wait();
+    if (!to_be->made || !*to_be->made) co_return;
+    auto made = std::make_shared<os::CgroupGroup>(std::move(**to_be->made));
+    auto remove = [made] { (void)made->remove(); };
+    co_await async::on_pool(owner->pool, std::move(remove));
+  };
+  manager->tasks.spawn(drop(manager, std::move(group)), "limits of no branch");
+}
+
 Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
-                                             Ends ends, std::string name, Limits limits, std::string go) {
+                                             Ends ends, std::shared_ptr<GroupToBe> group, std::string go) {
   auto process = std::make_shared<Process>();
   process->sandbox = std::move(sandbox);
   const int socket = ends.channel.get();
@@ -114,9 +153,15 @@ Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> mana
   pid_t pid = readable ? os::peek_sender_pid(socket) : -1;
   (void)os::set_sender_pids(socket, false);
   // A pid that is known already is no copy: the worker said hello itself.
-  if (pid <= 1 || manager->by_pid.count(pid)) co_return Error{Code::worker_lost, "the branch did not start", ""};
+  if (pid <= 1 || manager->by_pid.count(pid)) {
+    drop_group(manager, group);
+    co_return Error{Code::worker_lost, "the branch did not start", ""};
+  }
   auto pidfd = os::open_pidfd(pid);
-  if (!pidfd) co_return Error{Code::worker_lost, "the branch ended at its start", ""};
+  if (!pidfd) {
+    drop_group(manager, group);
+    co_return Error{Code::worker_lost, "the branch ended at its start", ""};
+  }
   process->pid = pid;
   process->pidfd = std::move(*pidfd);
   process->output = async::FdWatch(manager->loop, ends.output.release());
@@ -124,10 +169,18 @@ Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> mana
   auto found = manager->engines.find(engine);
   if (found != manager->engines.end()) found->second->adopt(pid);
   Result<void> ready;
-  if (manager->groups) {
-    auto made = co_await Manager::Impl::make_group(manager, std::move(name), limits, pid);
-    if (made) process->group = std::move(*made);
-    else ready = made.take_error();
+  if (group) {
+    co_await group->done.wait();
+    if (!group->made) {
+      drop_group(manager, group);
+      ready = Error{Code::unavailable, "the server is stopping", ""};
+    } else if (!*group->made) {
+      ready = group->made->take_error();
+    } else {
+      process->group = std::move(**group->made);
+      auto put = [own = *process->group, pid]() mutable { return own.add(pid); };
+      ready = co_await async::on_pool(manager->pool, std::move(put));
+    }
   }
   if (ready) {
     auto hello = co_await process->channel->receive(hello_patience);
@@ -202,12 +255,16 @@ Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Imp
   request->directory = directory;
   auto ends = make_ends(*request);
   if (!ends) co_return ends.take_error();
-  auto done = co_await ask_for_branch(self, request);
-  if (!done) co_return done.take_error();
   auto manager = self->manager.shared_from_this();
+  auto group = begin_group(manager, self->process, std::move(directory), self->limits);
+  auto done = co_await ask_for_branch(self, request);
+  if (!done) {
+    drop_group(manager, group);
+    co_return done.take_error();
+  }
   std::string go = self->go_options(dormant);
   auto sandbox = self->process->sandbox;
-  co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(directory), self->limits, std::move(go));
+  co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group), std::move(go));
 }
 
 Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job) {
@@ -217,16 +274,18 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   auto manager = self->manager.shared_from_this();
   auto source = checkpoint->process;
   auto ends = make_ends(*request);
+  auto group = begin_group(manager, source, request->directory, self->limits);
   Result<void> ready;
   if (!ends) ready = ends.take_error();
   if (ready) ready = co_await ask_quiet(source, request, nullptr);
   if (ready && request->result) ready = *request->result;
   if (!ready) {
+    drop_group(manager, group);
     job->finish(Error{Code::conflict, "no way back: " + ready.error().message, ""});
     co_return true;
   }
-  std::string go = self->go_options(false), name = request->directory;
-  auto fresh = co_await raise(manager, self->engine, source->sandbox, std::move(*ends), std::move(name), self->limits, std::move(go));
+  std::string go = self->go_options(false);
+  auto fresh = co_await raise(manager, self->engine, source->sandbox, std::move(*ends), std::move(group), std::move(go));
   if (!fresh) {
     job->finish(fresh.take_error());
     co_return true;

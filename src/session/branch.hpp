@@ -20,8 +20,17 @@ struct Ends {
 };
 /// Fills the request's ends; ours.
 Result<Ends> make_ends(BranchRequest& request);
-/// From the copy's hello to its `go`. `name`: of its group.
+/// The limits of a copy, made while the copy is made.
+struct GroupToBe {
+  async::Event done;
+  std::optional<Result<os::CgroupGroup>> made;
+};
+/// Null where there are no groups. Goes to raise(), or to drop_group() if there is no copy.
+std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> source, std::string name, Limits limits);
+void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToBe> group);
+
+/// From the copy's hello to its `go`.
 async::Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
-                                                    Ends ends, std::string name, Limits limits, std::string go);
+                                                    Ends ends, std::shared_ptr<GroupToBe> group, std::string go);
 
 }  // namespace myelin::session

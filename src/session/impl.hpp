@@ -127,6 +127,8 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   [[nodiscard]] Error ended_error() const;
 };
 
+[[nodiscard]] os::CgroupLimits limits_of_group(const Limits& limits);
+
 struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Database& d, std::shared_ptr<os::CgroupTree> g,
        ManagerOptions o);

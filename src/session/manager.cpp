@@ -141,11 +141,16 @@ void Manager::Impl::put(std::shared_ptr<Session::Impl> session) {
   tasks.spawn(Session::Impl::run(session), "session");
 }
 
+os::CgroupLimits limits_of_group(const Limits& limits) {
+  os::CgroupLimits out;
+  out.memory_bytes = limits.memory_bytes;
+  out.pids = limits.processes;
+  out.cpu_weight = limits.cpu_weight;
+  return out;
+}
+
 Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid) {
-  os::CgroupLimits group_limits;
-  group_limits.memory_bytes = limits.memory_bytes;
-  group_limits.pids = limits.processes;
-  group_limits.cpu_weight = limits.cpu_weight;
+  auto group_limits = limits_of_group(limits);
   auto tree = self->groups;
   auto make = [tree, name, group_limits, pid]() -> Result<os::CgroupGroup> {
     auto group = tree->create(name);
