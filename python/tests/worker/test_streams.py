@@ -111,7 +111,7 @@ def network(seed):
     r = random.Random(seed)
     threads = r.choice([1, 1, 2, 3])
     build = ["nest.ResetKernel(); nest.verbosity = nest.VerbosityLevel.ERROR",
-             "nest.local_num_threads = %d; nest.overwrite_files = True; nest.rng_seed = %d; nest.resolution = %g" % (threads, r.randrange(1, 10000), r.choice([0.1, 0.1, 0.25])),
+             "nest.local_num_threads = %d; import os; nest.overwrite_files, nest.data_path = True, os.environ['HOME']; nest.rng_seed = %d; nest.resolution = %g" % (threads, r.randrange(1, 10000), r.choice([0.1, 0.1, 0.25])),
              "n = nest.Create('%s', %d)" % (r.choice(["iaf_psc_alpha", "iaf_psc_exp", "iaf_cond_alpha"]), r.randrange(20, 200)),
              "p = nest.Create('poisson_generator', %d, {'rate': %g})" % (r.randrange(1, 3), r.choice([9000.0, 15000.0])),
              "cond = str(n[0].get('model')) == 'iaf_cond_alpha'",
@@ -216,7 +216,7 @@ class Streams(unittest.TestCase):
         self.assertTrue(any(wanted["rows"].values()))
 
     def test_emptied_and_moved_by_the_script(self):
-        build = BALANCED.format(threads=2, synapse="static_synapse") + "nest.overwrite_files = True\n"
+        build = BALANCED.format(threads=2, synapse="static_synapse") + "import os; nest.overwrite_files, nest.data_path = True, os.environ['HOME']\n"
         for steps in ("nest.Simulate(50.)\nr.n_events = 0\nnest.Simulate(30.)\nm.set(n_events=0)\nnest.Simulate(20.)\n",
                       "nest.Simulate(50.)\nr.record_to = 'ascii'\nk = r.n_events\nnest.Simulate(30.)\nr.record_to = 'memory'\nnest.Simulate(20.)\n",
                       "nest.Simulate(50.)\nr.set(record_to='memory', label='x')\nnest.Simulate(30.)\nnest.SetStatus(r, {'n_events': 0})\n"):
@@ -271,7 +271,7 @@ for what in ("r.n_events = 1", "r.time_in_steps = True", "r.events = {}", "r.get
             self.assertEqual(session.sent(int(i)), sorted(map(tuple, rows), key=repr))
 
     def test_files_are_not_begun_anew(self):
-        build = BALANCED.format(threads=1, synapse="static_synapse") + "nest.overwrite_files = True\nf = nest.Create('spike_recorder', params={'record_to': 'ascii', 'label': 'f'})\nnest.Connect(n, f)\n"
+        build = BALANCED.format(threads=1, synapse="static_synapse") + "import os; nest.overwrite_files, nest.data_path = True, os.environ['HOME']\nf = nest.Create('spike_recorder', params={'record_to': 'ascii', 'label': 'f'})\nnest.Connect(n, f)\n"
         content = "import glob\na = [open(name).read() for name in f.filenames]\nk = f.n_events"
         plain, session = self.follower(), self.follower()
         plain.exec(build + "nest.Simulate(200.)")
