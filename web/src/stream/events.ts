@@ -7,7 +7,7 @@ export type Numbers = ArrayLike<number>;
 export type StreamEvent = { seq: number } & (
   | { topic: 'spikes'; recorder: number; model: string; label: string; times: Numbers; senders: Numbers }
   | { topic: 'samples'; recorder: number; model: string; label: string; times: Numbers; senders: Numbers;
-      values: Record<string, Numbers>; units: Record<string, string> }
+      values: Record<string, Numbers>; units: Record<string, string>; restart?: boolean }
   | { topic: 'stdout'; text: string }
   | { topic: 'progress'; done: number; time_ms?: number; of_ms?: number }
   | { topic: 'state'; state: string; call?: unknown; ok?: boolean; cause?: Cause }

@@ -98,6 +98,8 @@ export class Recordings {
   }
 
   private takeSamples(event: Extract<StreamEvent, { topic: 'samples' }>): void {
+    if (event.restart)  // what came of this recorder before is no more
+      for (const key of [...this.traces.keys()]) if (key.startsWith(`${event.recorder}/`)) this.traces.delete(key);
     for (const [quantity, values] of Object.entries(event.values)) {
       const bySender = new Map<number, Trace | null>();
       for (let i = 0; i < values.length; ++i) {
