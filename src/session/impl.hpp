@@ -50,6 +50,7 @@ struct PendingCall {
   void finish(Result<Answer> r) {
     if (result) return;
     result.emplace(std::move(r));
+    started.set();  // or never will be
     done.set();
   }
 };

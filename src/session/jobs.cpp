@@ -65,8 +65,9 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
 
   // From the queue to the disk.
   static Task<void> follow(std::shared_ptr<Impl> self, std::string id, std::shared_ptr<Job> job) {
-    if (!job->ticket.call->done.is_set()) {
-      co_await job->ticket.call->started.wait();
+    co_await job->ticket.call->started.wait();
+    const bool cancelled_before = job->ticket.call->result && !*job->ticket.call->result && job->cancelled;
+    if (!cancelled_before) {
       auto started = co_await self->runs.start(id);
       if (!started) log::error("run " + id + ": " + started.error().message);
     }
@@ -112,8 +113,9 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     what.history += "]";
     what.history_complete = session.history().complete;
     json::object versions{{"myelin", MYELIN_VERSION}};
-    if (const auto* info = self->sessions.engine_info(session.engine()))
-      for (auto& [part, version] : info->versions) versions[part] = version;
+    auto engine = co_await self->sessions.engine_ready(session.engine());  // its first session may still be starting
+    if (!engine) co_return engine.take_error();
+    for (auto& [part, version] : engine->versions) versions[part] = version;
     what.versions = json::serialize(versions);
     what.machine = machine();
     call.facts = true;
