@@ -233,6 +233,7 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
     self->branching.reset();
     if (request->result) co_return *request->result;
   }
+  if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto job = std::make_shared<PendingCall>();
   job->instead = [request](std::shared_ptr<Impl> session) -> Task<bool> {
     return [](std::shared_ptr<Impl> owner, std::shared_ptr<BranchRequest> asked) -> Task<bool> {

@@ -216,13 +216,16 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
   what.options = old->options;
   if (kept_for.count() > 0) what.kept_for = kept_for;
   auto engine = co_await self->sessions.engine_ready(old->engine);
-  if (!engine) co_return engine.take_error();
   json::object versions{{"myelin", MYELIN_VERSION}};
-  for (auto& [part, version] : engine->versions) versions[part] = version;
+  if (engine)
+    for (auto& [part, version] : engine->versions) versions[part] = version;
   what.versions = json::serialize(versions);
   what.machine = machine();
   auto record = co_await self->runs.create(std::move(what));
-  if (!record) co_return record.take_error();
+  if (!record) {
+    session->end("deleted", "its rerun could not be recorded");
+    co_return record.take_error();
+  }
   auto job = std::make_shared<Impl::Job>();
   job->session = *session;
   self->jobs[record->id] = job;

@@ -253,6 +253,20 @@ void Manager::Impl::relieve_memory() {
     for (auto& checkpoint : session->checkpoints) sum += checkpoint->process->memory_bytes();
   }
   if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
+  // What can be made again goes first: the oldest checkpoint without a name.
+  std::shared_ptr<Session::Impl> keeper;
+  std::shared_ptr<Checkpoint> oldest;
+  for (auto& [id, session] : live)
+    for (auto& checkpoint : session->checkpoints)
+      if (checkpoint->name.empty() && (!oldest || checkpoint->created < oldest->created)) {
+        keeper = session;
+        oldest = checkpoint;
+      }
+  if (oldest) {
+    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper->id + " ends");
+    (void)Session(keeper).remove_checkpoint(oldest->id);
+    return;
+  }
   // The one that has been idle longest; sessions other than a token's own kernel first.
   std::shared_ptr<Session::Impl> victim;
   for (auto& [id, session] : live) {
