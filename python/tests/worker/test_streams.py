@@ -411,7 +411,7 @@ class Traces(unittest.TestCase):
     def test_they_come_while_it_runs(self):
         session = self.follower()
         session.exec(CELL)
-        number = session.start("exec", json.dumps({"source": "h.finitialize(-65); h.continuerun(20000)"}).encode(), envelope="v1", content_type="application/json")
+        number = session.start("exec", json.dumps({"source": "h.finitialize(-65); h.continuerun(1e7)"}).encode(), envelope="v1", content_type="application/json")
         while len([e for e in session.data if e.get("label") == "v"]) < 3:
             self.assertNotIn(session.one()[0], (protocol.RESULT, protocol.ERROR))
         session.interrupt(number)

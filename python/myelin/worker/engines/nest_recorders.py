@@ -224,10 +224,10 @@ class Recorders:
         if not kind:
             return
         status = self._get(datum)  # any one key costs as much: NEST copies all events for each reading
-        count, events = status["n_events"][0], status["events"][0]  # columns: each value is a tuple of one
-        if not count or status["record_to"][0] != "memory":
+        if status["record_to"][0] != "memory":  # columns: each value is a tuple of one
             return
-        if not len(events["times"]):
+        count, events = status["n_events"][0], status["events"][0]
+        if not count or not len(events["times"]):
             return
         chunk = {name: self.numpy.asarray(column) for name, column in events.items()}
         if keep:
