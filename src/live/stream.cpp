@@ -95,7 +95,7 @@ bool Filter::passes(Topic topic, std::int64_t recorder) const {
 }
 
 Stream::Stream(async::Loop& loop, async::Pool& pool, std::string path, std::uint64_t budget_bytes)
-    : loop_(loop), pool_(pool), path_(std::move(path)), budget_(budget_bytes), tasks_(loop) {}
+    : pool_(pool), path_(std::move(path)), budget_(budget_bytes), tasks_(loop) {}
 
 Stream::~Stream() { ::unlink(path_.c_str()); }
 

@@ -74,7 +74,6 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   void trim();
   void say(std::size_t bytes);  // so much of what was printed
 
-  async::Loop& loop_;
   async::Pool& pool_;
   std::string path_;
   std::uint64_t budget_;

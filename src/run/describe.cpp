@@ -61,6 +61,22 @@ std::string iso_time(Time when) {
   return text;
 }
 
+std::string problem_text(const Error& error) {
+  const CodeInfo info = myelin::describe(error.code);
+  json::object o{{"type", "about:blank"},
+                 {"title", std::string(info.name)},
+                 {"status", info.http_status},
+                 {"code", std::string(info.name)},
+                 {"detail", error.message}};
+  // What a worker said of a failed call; the detail of one that is gone is its last output.
+  boost::system::error_code failed;
+  const auto more = json::parse(error.code == Code::gone || error.detail.empty() ? "{}" : error.detail, failed);
+  if (!failed && more.is_object())
+    for (const char* key : {"class", "text", "line", "traceback", "kernel"})
+      if (const auto* value = more.get_object().if_contains(key)) o[key] = *value;
+  return json::serialize(o);
+}
+
 json::object describe(const Record& r, Detail detail) {
   const bool full = detail == Detail::full;
   json::object o;

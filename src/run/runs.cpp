@@ -108,16 +108,6 @@ std::int64_t count_members(const std::string& list) {
   return counter.count;
 }
 
-std::string problem_text(const Error& error) {
-  const CodeInfo info = describe(error.code);
-  json::object o{{"type", "about:blank"},
-                 {"title", std::string(info.name)},
-                 {"status", info.http_status},
-                 {"code", std::string(info.name)},
-                 {"detail", error.message}};
-  return json::serialize(o);
-}
-
 std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 void remove_tree(const fs::path& path) {

@@ -25,17 +25,9 @@ std::string machine() {
   return json::serialize(o);
 }
 
-std::string problem_text(const Error& error) {
-  auto info = describe(error.code);
-  json::object o{{"type", "about:blank"}, {"title", std::string(info.name)}, {"status", info.http_status},
-                 {"code", std::string(info.name)}, {"detail", error.message}};
-  if (error.code != Code::gone && !error.detail.empty()) {
-    json::error_code failed;
-    auto detail = json::parse(error.detail, failed);
-    if (!failed && detail.is_object())
-      for (const char* key : {"class", "text", "line", "traceback", "kernel"})
-        if (auto* value = detail.get_object().if_contains(key)) o[key] = *value;
-  }
+std::string versions(const worker::EngineInfo& engine) {
+  json::object o{{"myelin", MYELIN_VERSION}};
+  for (auto& [part, version] : engine.versions) o[part] = version;
   return json::serialize(o);
 }
 
@@ -86,15 +78,11 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
       auto done = co_await self->runs.finish(id, std::move(answer->rope), std::move(answer->memfd), std::nullopt, std::move(seeds));
       if (!done && done.error().code != Code::conflict) log::error("run " + id + " was not kept: " + done.error().message);
     } else {
-      std::string problem = problem_text(answer.error()), text = stdout_of(answer.error());
+      std::string problem = run::problem_text(answer.error()), text = stdout_of(answer.error());
       bool cancelled = job->cancelled && answer.error().code == Code::interrupted;
-      if (cancelled) {
-        auto done = co_await self->runs.cancel(id, std::move(problem), std::move(text));
-        if (!done && done.error().code != Code::conflict) log::error("run " + id + ": " + done.error().message);
-      } else {
-        auto done = co_await self->runs.fail(id, std::move(problem), std::move(text));
-        if (!done && done.error().code != Code::conflict) log::error("run " + id + ": " + done.error().message);
-      }
+      auto ending = cancelled ? self->runs.cancel(id, std::move(problem), std::move(text)) : self->runs.fail(id, std::move(problem), std::move(text));
+      auto done = co_await std::move(ending);
+      if (!done && done.error().code != Code::conflict) log::error("run " + id + ": " + done.error().message);
     }
     self->jobs.erase(id);
     job->over.set();
@@ -112,11 +100,9 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     for (auto& one : session.history().calls) what.history += (what.history.size() > 1 ? "," : "") + one;
     what.history += "]";
     what.history_complete = session.history().complete;
-    json::object versions{{"myelin", MYELIN_VERSION}};
     auto engine = co_await self->sessions.engine_ready(session.engine());  // its first session may still be starting
     if (!engine) co_return engine.take_error();
-    for (auto& [part, version] : engine->versions) versions[part] = version;
-    what.versions = json::serialize(versions);
+    what.versions = versions(*engine);
     what.machine = machine();
     call.facts = true;
     // Before the record: what is refused is no run.
@@ -136,12 +122,11 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     co_return record;
   }
 
-  static Task<void> repeat(std::shared_ptr<Impl> self, User user, run::Record old, std::string id, std::shared_ptr<Job> job, Session session) {
+  static Task<void> repeat(std::shared_ptr<Impl> self, run::Record old, std::string id, std::shared_ptr<Job> job, Session session) {
     Result<Answer> answer = co_await play(self, old, job, session, id);
     co_await end(self, id, job, std::move(answer));
     std::string code = "deleted", text = "the rerun is over";
     session.end(std::move(code), std::move(text));
-    (void)user;
   }
 
   static Task<Result<Answer>> play(std::shared_ptr<Impl> self, run::Record old, std::shared_ptr<Job> job, Session session, std::string id) {
@@ -216,10 +201,7 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
   what.options = old->options;
   if (kept_for.count() > 0) what.kept_for = kept_for;
   auto engine = co_await self->sessions.engine_ready(old->engine);
-  json::object versions{{"myelin", MYELIN_VERSION}};
-  if (engine)
-    for (auto& [part, version] : engine->versions) versions[part] = version;
-  what.versions = json::serialize(versions);
+  what.versions = versions(engine ? *engine : worker::EngineInfo{});
   what.machine = machine();
   auto record = co_await self->runs.create(std::move(what));
   if (!record) {
@@ -230,7 +212,7 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
   job->session = *session;
   self->jobs[record->id] = job;
   std::string new_id = record->id;
-  self->tasks.spawn(Impl::repeat(self, user, std::move(*old), std::move(new_id), job, *session), "rerun");
+  self->tasks.spawn(Impl::repeat(self, std::move(*old), std::move(new_id), job, *session), "rerun");
   co_return record;
 }
 

@@ -218,12 +218,7 @@ class Session:
             os._exit(0)  # a process that the script forked came out of it: the answer is its parent's
         interrupted = interrupts.requested
         interrupts.end()
-        if interrupts.branches:  # asked for where the call had no place for them
-            for asked in list(interrupts.branches):
-                interrupts.branches.remove(asked)
-                if self.branch(*asked):
-                    interrupts.branches = []
-                    break
+        interrupts.branch_now()  # asked for where the call had no place for them
         if not self._left_call:
             interrupts.follow_now()
             if self._followed:
