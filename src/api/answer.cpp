@@ -124,6 +124,11 @@ bool is_json(const http::Request& request) {
          http::iequals(type.substr(type.size() - suffix.size()), suffix);
 }
 
+accounts::Identity identity_of(const http::Request& request) {
+  auto* identity = std::any_cast<accounts::Identity>(&request.context);
+  return identity ? *identity : accounts::anonymous_identity();
+}
+
 session::User user_of(const http::Request& request) {
   auto* identity = std::any_cast<accounts::Identity>(&request.context);
   if (!identity) return {};

@@ -32,6 +32,8 @@ struct Wanted {
 [[nodiscard]] bool is_json(const http::Request& request);
 
 /// Who asks, set by admission.
+/// Who asks, as admitted; nobody where nothing was asked for.
+[[nodiscard]] accounts::Identity identity_of(const http::Request& request);
 [[nodiscard]] session::User user_of(const http::Request& request);
 
 /// check_json of a request's body, on the pool when it is large.

@@ -81,9 +81,48 @@ bool wants_page(const http::Request& request) {
   return html != std::string_view::npos && html < json;
 }
 
+// Who a request is really from, where a proxy that is listed speaks for others: the last address that no listed proxy has.
+std::string client_address(const Settings& settings, const http::Request& request) {
+  auto listed = [&](std::string_view address) {
+    return std::find(settings.proxies.begin(), settings.proxies.end(), address) != settings.proxies.end();
+  };
+  if (!listed(request.remote_address)) return request.remote_address;
+  std::string_view chain = request.headers.get("X-Forwarded-For");
+  while (!chain.empty()) {
+    auto comma = chain.rfind(',');
+    std::string one(http::trim(comma == std::string_view::npos ? chain : chain.substr(comma + 1)));
+    if (!numeric(one)) break;
+    if (!listed(one)) return one;
+    chain = comma == std::string_view::npos ? std::string_view{} : chain.substr(0, comma);
+  }
+  return request.remote_address;
+}
+
+// As the client sees it: a listed proxy may have ended its TLS.
+bool came_by_tls(const Settings& settings, const http::Request& request) {
+  return std::find(settings.proxies.begin(), settings.proxies.end(), request.remote_address) != settings.proxies.end() &&
+         http::iequals(request.headers.get("X-Forwarded-Proto"), "https");
+}
+
+// The secret of a sign-in by a browser. The cookie's prefix has it sent to this host only, over TLS or on this machine.
+std::string cookie_of(const http::Request& request) {
+  for (std::string_view header : request.headers.all("Cookie"))
+    if (auto value = http::cookie_value(header, v1::cookie_name)) return *value;
+  return {};
+}
+
 bool same_origin(const http::Request& request, std::string_view origin) {
   auto scheme_end = origin.find("://");
   return scheme_end != std::string_view::npos && http::iequals(origin.substr(scheme_end + 3), request.headers.get("Host"));
+}
+
+// A browser sends its cookies with whatever page asks: only this server's own pages may change something by them. A read changes nothing,
+// and what it answers no other page can see; a WebSocket has no such bound.
+bool from_own_page(const http::Request& request) {
+  const bool reads = (request.method == "GET" || request.method == "HEAD") && !request.wants_web_socket();
+  if (reads) return true;
+  if (auto* origin = request.headers.find("Origin")) return same_origin(request, *origin);
+  return request.headers.get("Sec-Fetch-Site") == "same-origin";
 }
 
 }  // namespace
@@ -100,9 +139,13 @@ std::optional<http::Response> Api::check(http::Request& request) const {
                                                    "'; add it to allowed_hosts in the configuration if it should");
   }
   Owner owner = owner_of(request.path);
+  const bool by_socket = request.remote_address == "unix";
+  if (!by_socket) {
+    request.secure = request.secure || came_by_tls(settings, request);
+    request.remote_address = client_address(settings, request);
+  }
   if (owner == Owner::app || owner == Owner::desktop) return std::nullopt;
   if (owner == Owner::nest && request.method == "OPTIONS") return std::nullopt;
-  if (owner == Owner::native && v1::is_open(request.path)) return std::nullopt;
 
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.
@@ -115,17 +158,30 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     return std::nullopt;
   }
   // The socket's file is the operator's alone (0600): who can open it needs no token, but a wrong one stays wrong.
-  if (request.remote_address == "unix" && !has_token(request)) {
-    request.context = accounts::operator_identity();
+  std::optional<accounts::Identity> identity;
+  if (by_socket && !has_token(request)) {
+    identity = accounts::operator_identity();
+  } else {
+    identity = context_.accounts->who().identify(token_of(request));
+    // A cookie is for the pages' own calls; a token that was sent, right or wrong, is what counts.
+    if (!identity && owner == Owner::native && !has_token(request)) identity = context_.accounts->who().identify_cookie(cookie_of(request));
+  }
+  if (identity && identity->by_cookie && !from_own_page(request))
+    return http::problem(403, "foreign_origin", "a sign-in by cookie is for this server's own pages; programs send a token");
+  if (owner == Owner::native && v1::is_open(request.method, request.path)) {
+    request.context = identity ? std::move(*identity) : accounts::anonymous_identity();
     return std::nullopt;
   }
-  auto identity = context_.tokens->identify(token_of(request));
+  if (identity && owner == Owner::nest) {
+    if (identity->must_change) identity.reset();
+    else if (request.path != "/" && !accounts::allows(*identity, "use", "session", "*", identity->user_id)) identity.reset();
+  }
   if (identity) {
     request.context = std::move(*identity);
     return std::nullopt;
   }
   if (owner == Owner::native) {
-    auto response = http::problem(401, "unauthorized", "send a valid token: Authorization: Bearer <token>");
+    auto response = http::problem(401, "unauthorized", "sign in, or send a valid token: Authorization: Bearer <token>");
     response.headers.set("WWW-Authenticate", "Bearer");
     return response;
   }
@@ -164,7 +220,10 @@ Task<http::Response> Api::handle(http::Request request) {
     case Owner::app: co_return co_await pages::app(context_, std::move(request));
     case Owner::desktop: co_return co_await pages::desktop(context_, std::move(request));
     case Owner::native: {
+      std::string holder;
+      if (auto* identity = std::any_cast<accounts::Identity>(&request.context)) holder = identity->user_id + " " + identity->credential;
       auto answer = co_await v1::handle(context_, std::move(request));
+      answer.holder = std::move(holder);
       answer.headers.set("X-Content-Type-Options", "nosniff");  // what a script printed is no page
       co_return answer;
     }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "accounts/tokens.hpp"
+#include "accounts/accounts.hpp"
 #include "async/pool.hpp"
 #include "base/result.hpp"
 #include "http/cors.hpp"
@@ -26,6 +26,8 @@ struct Settings {
   bool nonfinite_bare = false;      // NaN and infinities in JSON: bare tokens instead of null
   std::size_t json_depth = 64;
   std::vector<std::string> hosts;   // known Host names beside loopback, without port
+  std::vector<std::string> proxies; // numeric addresses that may say for whom they speak
+  std::string public_url;           // without the last slash; may be empty
   bool any_host = false;            // bound to all addresses: numeric hosts are known
   std::string isolation;            // full, no cgroup, reduced: as the banner says
   std::chrono::milliseconds interrupt_grace{2'000};
@@ -35,7 +37,7 @@ struct Context {
   Settings settings;
   async::Loop& loop;
   async::Pool& pool;
-  accounts::Tokens* tokens = nullptr;  // null when auth is off
+  accounts::Accounts* accounts = nullptr;  // null when auth is off
   session::Manager& sessions;
   live::Streams& streams;
   run::Runs& runs;

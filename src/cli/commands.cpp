@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "accounts/tokens.hpp"
+#include "cli/account_commands.hpp"
 #include "cli/client.hpp"
 #include "cli/config.hpp"
 #include "cli/engine_commands.hpp"
@@ -18,56 +18,6 @@ namespace {
 int complain(const Error& error) {
   std::fprintf(stderr, "myelin: %s\n", error.message.c_str());
   return 1;
-}
-
-std::string day(store::Time time) {
-  std::time_t seconds = std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
-  char text[32];
-  std::tm parts{};
-  localtime_r(&seconds, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &parts);
-  return text;
-}
-
-Result<store::Database> open_data(const Flags& flags, const Surroundings& surroundings) {
-  auto config = load(flags, surroundings);
-  if (!config) return config.take_error();
-  std::error_code error;
-  bool made = std::filesystem::create_directories(config->data, error);
-  if (error) return Error{Code::internal, "can't make " + config->data.string() + ": " + error.message(), ""};
-  if (made) std::filesystem::permissions(config->data, std::filesystem::perms::owner_all, error);
-  return store::open_state(config->data);
-}
-
-int token_add(const Flags& flags, const Surroundings& surroundings, const std::string& name) {
-  auto database = open_data(flags, surroundings);
-  if (!database) return complain(database.error());
-  auto made = accounts::Tokens(*database).add(name);
-  if (!made) return complain(made.error());
-  std::printf("%s\n", made->token.c_str());
-  std::fprintf(stderr, "This is the only time that the token of %s is shown.\n", name.c_str());
-  return 0;
-}
-
-int token_list(const Flags& flags, const Surroundings& surroundings) {
-  auto database = open_data(flags, surroundings);
-  if (!database) return complain(database.error());
-  auto all = accounts::Tokens(*database).list();
-  if (!all) return complain(all.error());
-  std::printf("%-24s %-17s %-17s %s\n", "NAME", "MADE", "LAST USED", "STATE");
-  for (auto& token : *all)
-    std::printf("%-24s %-17s %-17s %s\n", token.name.c_str(), day(token.created).c_str(),
-                token.last_used ? day(*token.last_used).c_str() : "-", token.revoked ? "revoked" : "valid");
-  return 0;
-}
-
-int token_revoke(const Flags& flags, const Surroundings& surroundings, const std::string& name) {
-  auto database = open_data(flags, surroundings);
-  if (!database) return complain(database.error());
-  auto revoked = accounts::Tokens(*database).revoke(name);
-  if (!revoked) return complain(revoked.error());
-  std::printf("The token of %s is no longer valid.\n", name.c_str());
-  return 0;
 }
 
 int doctor(const Flags& flags, const Surroundings& surroundings) {
@@ -124,20 +74,7 @@ int run(int argc, char** argv) {
   take_data(doctor_command);
   doctor_command->callback([&] { status = doctor(flags, surroundings); });
 
-  std::string name;
-  auto* token_command = app.add_subcommand("token", "tokens: who may use this server");
-  token_command->require_subcommand(1);
-  auto* add = token_command->add_subcommand("add", "make a token and print it once");
-  add->add_option("NAME", name, "whose it is")->required();
-  take_data(add);
-  add->callback([&] { status = token_add(flags, surroundings, name); });
-  auto* list = token_command->add_subcommand("list", "show names, never tokens");
-  take_data(list);
-  list->callback([&] { status = token_list(flags, surroundings); });
-  auto* revoke = token_command->add_subcommand("revoke", "end a token, effective at once");
-  revoke->add_option("NAME", name, "whose it is")->required();
-  take_data(revoke);
-  revoke->callback([&] { status = token_revoke(flags, surroundings, name); });
+  add_account_commands(app, flags, surroundings, take_data, status);
 
   add_client_commands(app, surroundings, status);
   add_engine_commands(*app.get_subcommand("engine"), surroundings, status);

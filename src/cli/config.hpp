@@ -109,6 +109,9 @@ struct Config {
   std::optional<std::string> token;                 // at most one of these two is set;
   std::optional<std::filesystem::path> token_file;  // neither: DIR/token, see operator_token
   Auth auth = Auth::token;
+  std::optional<std::string> secret_key;      // at least 32 bytes
+  std::optional<std::string> admin_password;  // of the first admin
+  std::vector<std::string> trusted_proxies;   // numeric addresses whose X-Forwarded-For is believed
   bool socket = true;  // listen on DIR/socket too
   Isolation isolation = Isolation::full;
   std::optional<bool> exec;  // see exec_allowed
@@ -183,5 +186,7 @@ struct OperatorToken {
 /// missing. Of processes that make it at the same time, one wins and all return the same. Empty with auth =
 /// "none".
 Result<OperatorToken> operator_token(const Config& config);
+/// What signs the tokens of sign-ins: secret_key, else DIR/secret (0600), made at the first use.
+Result<std::string> signing_secret(const Config& config);
 
 }  // namespace myelin::cli

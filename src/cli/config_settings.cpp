@@ -1,5 +1,7 @@
 #include "cli/config_settings.hpp"
 
+#include "accounts/passwords.hpp"
+
 namespace myelin::cli::conf {
 
 const std::vector<Setting>& settings() {
@@ -42,6 +44,26 @@ const std::vector<Setting>& settings() {
        [](Config& c, const Given& g) {
          return set_choice(c.auth, g, {{"token", Auth::token}, {"none", Auth::none}});
        }},
+      {"secret_key", "what signs the tokens of sign-ins, at least 32 bytes (DIR/secret, made once)",
+       [](Config& c, const Given& g) -> std::string {
+         std::string text;
+         (void)set_text(text, g);
+         if (text.size() < 32) return "at least 32 bytes";
+         c.secret_key = text;
+         return {};
+       },
+       true},
+      {"admin_password", "the first admin's password, final (one is made and printed)",
+       [](Config& c, const Given& g) -> std::string {
+         std::string text;
+         (void)set_text(text, g);
+         if (auto why = accounts::weakness(text, "admin", "")) return "a better password: " + *why;
+         c.admin_password = text;
+         return {};
+       },
+       true},
+      {"trusted_proxies", "addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by commas",
+       [](Config& c, const Given& g) { return set_list(c.trusted_proxies, g); }},
       {"socket", "true or false: listen on the Unix socket DIR/socket too, for the operator without a token (true)",
        [](Config& c, const Given& g) { return set_bool(c.socket, g); }},
       {"isolation", "full, or reduced: serve several users without namespaces too",

@@ -12,6 +12,54 @@ namespace myelin::cli {
 
 using namespace conf;  // NOLINT
 
+namespace {
+
+// A file with this line, unless it is there already. Written beside, then linked: the name never shows half a line, and only the
+// first of several writers gets it.
+Result<void> make_once(const fs::path& folder, const fs::path& path, const std::string& text) {
+  auto failed = [&](const char* what) {
+    return Error{Code::unavailable, std::string(what) + " " + path.string() + ": " + std::strerror(errno), ""};
+  };
+  if (!fs::exists(folder)) {
+    std::error_code error;
+    fs::create_directories(folder.parent_path(), error);
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failed("cannot make the folder of");
+  }
+  std::string beside = (folder / ".secret-XXXXXX").string();
+  int fd = ::mkostemp(beside.data(), O_CLOEXEC);  // 0600
+  if (fd < 0) return failed("cannot write");
+  std::string line = text + "\n";
+  bool written = ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
+  int error = errno;
+  ::close(fd);
+  bool linked = written && ::link(beside.c_str(), path.c_str()) == 0;
+  if (written && !linked) error = errno;
+  ::unlink(beside.c_str());
+  if (!linked && error != EEXIST) {
+    errno = error;
+    return failed("cannot write");
+  }
+  if (int opened = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); opened >= 0) {
+    ::fsync(opened);
+    ::close(opened);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> signing_secret(const Config& config) {
+  if (config.secret_key) return *config.secret_key;
+  const fs::path path = config.data / "secret";
+  if (auto made = make_once(config.data, path, random_hex(32)); !made) return made.take_error();
+  auto text = read_file(path, 4096);
+  if (!text) return text.take_error();
+  std::string secret(trimmed(text->value_or("")));
+  if (secret.size() < 32) return Error{Code::internal, path.string() + " is damaged: remove it, then all sign in anew", ""};
+  if (others_can_read(path)) return Error{Code::forbidden, path.string() + " can be read by others: remove it, then all sign in anew", ""};
+  return secret;
+}
+
 Result<OperatorToken> operator_token(const Config& config) {
   if (config.auth == Auth::none) return OperatorToken{};
   if (config.token) return OperatorToken{*config.token, std::nullopt, ""};
@@ -34,38 +82,7 @@ Result<OperatorToken> operator_token(const Config& config) {
   if (*found) return std::move(**found);
   if (config.token_file) return Error{Code::bad_request, "there is no token file " + path.string(), ""};
 
-  auto failed = [&](const char* what) {
-    return Error{Code::unavailable, std::string(what) + " " + path.string() + ": " + std::strerror(errno),
-                 ""};
-  };
-  if (!fs::exists(config.data)) {
-    std::error_code error;
-    fs::create_directories(config.data.parent_path(), error);
-    if (::mkdir(config.data.c_str(), 0700) != 0 && errno != EEXIST)
-      return failed("cannot make the folder of");
-  }
-  // Written beside, then linked: the name never shows half a token, and only the first of several writers
-  // gets it.
-  std::string beside = (config.data / ".token-XXXXXX").string();
-  int fd = ::mkostemp(beside.data(), O_CLOEXEC);  // 0600
-  if (fd < 0) return failed("cannot write");
-  std::string token = random_hex(24);
-  std::string line = token + "\n";
-  bool written =
-      ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
-  int error = errno;
-  ::close(fd);
-  bool linked = written && ::link(beside.c_str(), path.c_str()) == 0;
-  if (written && !linked) error = errno;
-  ::unlink(beside.c_str());
-  if (!linked && error != EEXIST) {
-    errno = error;
-    return failed("cannot write");
-  }
-  if (int folder = ::open(config.data.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
-    ::fsync(folder);
-    ::close(folder);
-  }
+  if (auto made = make_once(config.data, path, random_hex(24)); !made) return made.take_error();
   found = existing();
   if (!found) return found.take_error();
   if (!*found) return Error{Code::unavailable, path.string() + " vanished", ""};

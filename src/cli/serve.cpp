@@ -9,7 +9,8 @@
 #include <iterator>
 #include <thread>
 
-#include "accounts/tokens.hpp"
+#include "accounts/accounts.hpp"
+#include "accounts/passwords.hpp"
 #include "api/api.hpp"
 #include "api/pages.hpp"
 #include "async/pool.hpp"
@@ -96,15 +97,18 @@ Task<void> stop_all(Stopper* stopper) {
   stopper->loop.stop();
 }
 
-Task<void> keep_uses(async::Pool* pool, accounts::Tokens* tokens, store::Database* database) {
-  for (;;) {
-    co_await async::sleep_for(milliseconds(60'000));
-    auto uses = tokens->take_uses();
-    if (uses.empty()) continue;
-    auto write = [database, uses] { return accounts::Tokens::record_uses(*database, uses); };
-    auto written = co_await async::on_pool(*pool, std::move(write));
-    if (!written) log::warning("the last use of tokens can't be written: " + written.error().message);
-  }
+// Where there is no admin yet, one is made; `printed` is then the password to show, unless the operator chose it. Their name.
+Result<std::optional<std::string>> first_start(store::Database& database, const Config& config, std::string& printed) {
+  accounts::Book book(database);
+  auto admins = book.records().count_admins();
+  if (!admins) return admins.take_error();
+  if (*admins > 0) return std::optional<std::string>();
+  std::string password = config.admin_password.value_or(accounts::make_password());
+  auto hash = accounts::hash_password(password);
+  if (!hash) return hash.take_error();
+  auto made = book.make_admin(*hash, config.admin_password.has_value());
+  if (made && !config.admin_password) printed = std::move(password);
+  return made;
 }
 
 Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, async::Loop* loop, bool* failed) {
@@ -235,8 +239,19 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
   if (!filter) return fail(filter.error());
   auto database = store::open_state(config.data);
   if (!database) return fail(database.error());
-  auto token_database = store::Database::open(config.data / "myelin.db");  // the loop's own connection
-  if (!token_database) return fail(token_database.error());
+  auto loop_database = store::Database::open(config.data / "myelin.db");  // the loop's own connection
+  if (!loop_database) return fail(loop_database.error());
+  std::string first_password;  // of an admin that was made now
+  std::string first_admin;
+  accounts::Options account_options;
+  if (config.auth == Auth::token) {
+    auto secret = signing_secret(config);
+    if (!secret) return fail(secret.error());
+    account_options.secret = std::move(*secret);
+    auto admin = first_start(*database, config, first_password);
+    if (!admin) return fail(admin.error());
+    first_admin = admin->value_or("");
+  }
 
   async::Loop loop;
   {
@@ -278,13 +293,13 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     run::Runs runs(loop, pool, database_pool, *database, std::move(run_options));
     session::Jobs jobs(loop, sessions, runs);
 
-    accounts::Tokens tokens(*token_database);
-    tokens.set_operator_token(token->token);
+    accounts::Accounts accounts(loop, database_pool, *database, *loop_database, std::move(account_options));
+    accounts.who().set_operator_token(token->token);
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
     api::Context context{.settings = {}, .loop = loop, .pool = pool,
-                         .tokens = config.auth == Auth::token ? &tokens : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs,
+                         .accounts = config.auth == Auth::token ? &accounts : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs,
                          .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
@@ -293,6 +308,8 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     context.settings.hosts = config.allowed_hosts;
     context.settings.hosts.push_back(config.host);
     if (auto name = host_of_url(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
+    context.settings.proxies = config.trusted_proxies;
+    context.settings.public_url = config.public_url;
     context.settings.any_host = config.host == "0.0.0.0" || config.host == "::";
     context.settings.isolation = isolation;
     read_app(context, config.web);
@@ -319,7 +336,17 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     async::TaskGroup background(loop);
     background.spawn(EngineWatch::run(&engine_watch), "engine watch");
     background.spawn(open_sessions(&sessions, &runs, &loop, &failed), "open sessions");
-    if (config.auth == Auth::token) background.spawn(keep_uses(&database_pool, &tokens, &*database), "token uses");
+    // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
+    accounts.on_ended([&sessions, &server](const accounts::Ended& ended) {
+      const bool whole_user = ended.what == accounts::Ended::What::user;
+      if (whole_user) sessions.end_all_of(ended.id, "user_ended", "the user's account was deactivated or deleted");
+      server.cut([&](std::string_view holder) {
+        auto space = holder.find(' ');
+        return ended.id == (whole_user ? holder.substr(0, space) : holder.substr(space + 1));
+      });
+    });
+    if (config.auth == Auth::token)
+      if (auto opened = accounts.open(); !opened) return fail(opened.error());
 
     Stopper stopper{loop, server, sessions};
     auto on_signal = [&stopper](int) {
@@ -345,6 +372,8 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
       if (config.auth == Auth::token) std::printf("open %s/app/#token=%s\n", url.c_str(), token->token.c_str());
       else std::printf("open %s/app/\n", url.c_str());
     }
+    if (!first_password.empty())
+      std::printf("sign in as %s with the password %s; it must be changed then\n", first_admin.c_str(), first_password.c_str());
     std::fflush(stdout);
     loop.run();
     background.cancel();

@@ -32,6 +32,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   [[nodiscard]] bool is_quiet() const;
   /// At stop(): tells a WebSocket's peer.
   void say_goodbye();
+  /// Ends a stream or a WebSocket, if its holder fits.
+  void cut(const std::function<bool(std::string_view holder)>& fits);
   /// The grace is over: say so if nothing was answered yet, and go.
   void give_up();
   void close();
@@ -119,6 +121,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::shared_ptr<async::TaskGroup> tasks_;  // made when first needed
   std::shared_ptr<async::Event> gone_;       // to be set when the peer leaves
   std::unique_ptr<Channel> channel_;         // once it is a WebSocket
+  std::string holder_;                       // of the stream or WebSocket
 
   bool keep_alive_ = true;
   bool expired_ = false;

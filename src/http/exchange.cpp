@@ -103,6 +103,7 @@ Task<void> Connection::exchange(Self self, std::optional<Response> ready) {
       server->metrics.buffered -= std::exchange(active.held, 0);
       self->gone_.reset();
     }
+    self->holder_ = std::move(ready->holder);
     if (self->phase_ != Phase::closed) next = co_await send(self, std::move(*ready));
   }
   if (self->phase_ == Phase::closed) co_return;

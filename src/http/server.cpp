@@ -178,6 +178,10 @@ Result<Address> Server::listen_unix(const std::string& path, unsigned mode) {
 }
 void Server::serve() { impl_->serve(); }
 Task<void> Server::stop(milliseconds grace) { return Impl::stop(impl_, grace); }
+void Server::cut(const std::function<bool(std::string_view holder)>& fits) {
+  for (auto* list : {&impl_->connections, &impl_->web_sockets})
+    for (auto& one : std::vector<std::shared_ptr<Connection>>(list->begin(), list->end())) one->cut(fits);
+}
 bool Server::stopping() const { return impl_->stopping; }
 const Metrics& Server::metrics() const { return impl_->metrics; }
 

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -93,6 +94,8 @@ class Server {
   /// get a 503 if they had no answer yet, and are closed; their handlers are cancelled. WebSockets are closed
   /// with 1001 at once.
   Task<void> stop(milliseconds grace);
+  /// Ends the WebSockets (1008) and the streamed answers whose holder fits.
+  void cut(const std::function<bool(std::string_view holder)>& fits);
   [[nodiscard]] bool stopping() const;
   [[nodiscard]] const Metrics& metrics() const;
 

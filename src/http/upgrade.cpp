@@ -119,6 +119,12 @@ void Connection::say_goodbye() {
   if (channel_) channel_->state->close(close_code::going_away, "the server is stopping");
 }
 
+void Connection::cut(const std::function<bool(std::string_view holder)>& fits) {
+  if (holder_.empty() || !fits(holder_)) return;
+  if (channel_) channel_->state->close(1008, "the sign-in behind it has ended");
+  else if (phase_ == Phase::streaming || phase_ == Phase::writing) close();
+}
+
 /// The handler's side stays usable, and closed.
 void Connection::leave_web_socket() {
   if (!channel_) return;

@@ -576,6 +576,35 @@ Task<Result<void>> Runs::remove(Asker asker, std::string id) {
   co_return Result<void>{};
 }
 
+// The files stay where they were until the row says otherwise: at first they have two names.
+Task<Result<void>> Runs::pass_on(std::string from, std::string to, std::string to_name) {
+  const auto self = impl_;
+  if (!is_name(from) || !is_name(to)) co_return Error{Code::internal, "a run without a proper owner", ""};
+  auto list = [from](RunRecords& records) { return records.ended_of(from); };
+  auto ids = co_await self->on_database(std::move(list));
+  if (!ids) co_return ids.take_error();
+  for (const auto& id : *ids) {
+    const fs::path old_place = self->directory_of(from, id), new_place = self->directory_of(to, id);
+    auto link = [old_place, new_place]() -> Result<void> {
+      std::error_code failed;
+      if (!fs::exists(old_place, failed)) return {};
+      fs::create_directories(new_place.parent_path(), failed);
+      fs::permissions(new_place.parent_path(), fs::perms::owner_all, failed);
+      fs::copy(old_place, new_place, fs::copy_options::recursive | fs::copy_options::create_hard_links | fs::copy_options::skip_existing, failed);
+      if (failed) return Error{Code::internal, "can't pass on " + old_place.filename().string() + ": " + failed.message(), ""};
+      return sync_directory(new_place.parent_path(), WriteContext{});
+    };
+    auto linked = co_await async::on_pool(self->pool, std::move(link));
+    if (!linked) co_return linked.take_error();
+    auto change = [id, to, to_name](RunRecords& records) { return records.set_owner(id, to, to_name); };
+    auto changed = co_await self->on_database(std::move(change));
+    if (!changed) co_return changed.take_error();
+    auto remove = [old_place] { remove_tree(old_place); };
+    co_await async::on_pool(self->pool, std::move(remove));
+  }
+  co_return Result<void>{};
+}
+
 Task<Result<std::uint64_t>> Runs::bytes_of(std::string owner) {
   auto self = impl_;
   auto work = [owner](RunRecords& records) { return records.bytes_of(owner); };

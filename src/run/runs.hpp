@@ -136,6 +136,8 @@ class Runs {
   async::Task<Result<Record>> cancel(std::string id, std::string problem, std::string stdout_text);
 
   async::Task<Result<Record>> get(Asker asker, std::string id);
+  /// All that ended of user `from` becomes `to`'s, whose quota is not asked. A crash on the way leaves each run with one of them, whole.
+  async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name);
   async::Task<Result<Page>> list(Asker asker, Filter filter);
   async::Task<Result<Record>> update(Asker asker, std::string id, Change change);
   /// conflict while it is queued or running.

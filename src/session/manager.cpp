@@ -436,6 +436,13 @@ std::vector<Status> Manager::list(const User& user) const {
   return out;
 }
 
+void Manager::end_all_of(const std::string& user_id, std::string code, std::string text) {
+  std::vector<Session> theirs;  // ending one changes the list
+  for (auto& [id, session] : impl_->live)
+    if (session->owner.id == user_id) theirs.emplace_back(session);
+  for (auto& session : theirs) session.end(code, text);
+}
+
 std::string Manager::free_name(const User& user, const std::string& engine) const {
   for (std::size_t number = 1;; ++number) {
     std::string name = "session-" + std::to_string(number);

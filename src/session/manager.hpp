@@ -91,6 +91,9 @@ class Manager {
   [[nodiscard]] const worker::EngineInfo* engine_info(const std::string& name) const;
   async::Task<Result<worker::EngineInfo>> engine_ready(std::string name);
 
+  /// Ends all sessions of a user who is no more, with this cause.
+  void end_all_of(const std::string& user_id, std::string code, std::string text);
+
   /// New calls are refused; those that run may finish within `grace`; then all sessions end with cause `stopping`.
   async::Task<void> stop(std::chrono::milliseconds grace);
 

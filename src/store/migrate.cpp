@@ -106,6 +106,105 @@ Result<void> runs(Database& database) {
   )sql");
 }
 
+Result<void> accounts(Database& database) {
+  return database.script(R"sql(
+    -- Who a copy of these tables must read anew: rows have the number that `all_changes` had when they changed.
+    CREATE TABLE account_changes (all_changes INTEGER NOT NULL, grant_changes INTEGER NOT NULL) STRICT;
+    INSERT INTO account_changes VALUES (1, 1);
+    CREATE TABLE users (
+      number          INTEGER PRIMARY KEY AUTOINCREMENT,
+      id              TEXT NOT NULL UNIQUE,
+      username        TEXT UNIQUE,                        -- null when deleted; former_name has it
+      former_name     TEXT,
+      email           TEXT UNIQUE,
+      role            TEXT NOT NULL CHECK (role IN ('guest', 'member', 'admin')),
+      active          INTEGER NOT NULL,
+      password        TEXT NOT NULL,
+      must_change     INTEGER NOT NULL,
+      created_ms      INTEGER NOT NULL,
+      last_sign_in_ms INTEGER,
+      deleted_ms      INTEGER,
+      issuer          TEXT NOT NULL DEFAULT '',
+      subject         TEXT NOT NULL DEFAULT '',
+      version         INTEGER NOT NULL,
+      CHECK ((username IS NULL) = (deleted_ms IS NOT NULL))
+    ) STRICT;
+    CREATE INDEX users_by_version ON users (version);
+    CREATE UNIQUE INDEX users_by_subject ON users (issuer, subject) WHERE subject <> '' AND deleted_ms IS NULL;
+    CREATE TABLE api_tokens (
+      id           TEXT PRIMARY KEY,
+      user_id      TEXT NOT NULL REFERENCES users (id),
+      name         TEXT NOT NULL,
+      hash         BLOB NOT NULL UNIQUE,
+      scopes       TEXT,
+      created_ms   INTEGER NOT NULL,
+      last_used_ms INTEGER,
+      expires_ms   INTEGER,
+      revoked_ms   INTEGER,
+      version      INTEGER NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX api_tokens_by_name ON api_tokens (user_id, name) WHERE revoked_ms IS NULL;
+    CREATE INDEX api_tokens_by_version ON api_tokens (version);
+    CREATE TABLE issued (
+      jti        TEXT PRIMARY KEY,
+      family     TEXT NOT NULL,
+      kind       TEXT NOT NULL CHECK (kind IN ('access', 'refresh', 'cookie')),
+      user_id    TEXT NOT NULL REFERENCES users (id),
+      scopes     TEXT,
+      client     TEXT NOT NULL,
+      created_ms INTEGER NOT NULL,
+      expires_ms INTEGER NOT NULL,
+      used_ms    INTEGER,
+      revoked_ms INTEGER,
+      version    INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX issued_by_family ON issued (family);
+    CREATE INDEX issued_by_user ON issued (user_id);
+    CREATE INDEX issued_by_expiry ON issued (expires_ms);
+    CREATE INDEX issued_by_version ON issued (version);
+    CREATE TABLE user_groups (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL) STRICT;
+    CREATE TABLE group_members (
+      group_id TEXT NOT NULL REFERENCES user_groups (id),
+      user_id  TEXT NOT NULL REFERENCES users (id),
+      PRIMARY KEY (group_id, user_id)
+    ) STRICT;
+    CREATE TABLE grants (
+      id         TEXT PRIMARY KEY,
+      holder     TEXT NOT NULL,
+      action     TEXT NOT NULL,
+      kind       TEXT NOT NULL,
+      object     TEXT NOT NULL,
+      granted_by TEXT NOT NULL,
+      created_ms INTEGER NOT NULL,
+      UNIQUE (holder, action, kind, object)
+    ) STRICT;
+    CREATE TABLE known_addresses (
+      user_id TEXT NOT NULL REFERENCES users (id),
+      address TEXT NOT NULL,
+      last_ms INTEGER NOT NULL,
+      PRIMARY KEY (user_id, address)
+    ) STRICT;
+    CREATE TABLE password_resets (hash BLOB PRIMARY KEY, user_id TEXT NOT NULL REFERENCES users (id), expires_ms INTEGER NOT NULL) STRICT;
+    CREATE TABLE audit (
+      seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+      at_ms      INTEGER NOT NULL,
+      actor      TEXT NOT NULL,
+      actor_name TEXT NOT NULL,
+      address    TEXT NOT NULL,
+      action     TEXT NOT NULL,
+      object     TEXT NOT NULL,
+      detail     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_time ON audit (at_ms);
+    -- A token was a user: it goes on being one, and the token is one of theirs.
+    INSERT INTO users (id, username, role, active, password, must_change, created_ms, version)
+      SELECT user_id, name, 'member', 1, '', 0, created_ms, 1 FROM tokens ORDER BY created_ms;
+    INSERT INTO api_tokens (id, user_id, name, hash, created_ms, last_used_ms, revoked_ms, version)
+      SELECT 't_' || lower(hex(randomblob(12))), user_id, name, hash, created_ms, last_used_ms, revoked_ms, 1 FROM tokens;
+    DROP TABLE tokens;
+  )sql");
+}
+
 }  // namespace
 
 Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
@@ -141,7 +240,7 @@ Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
 }
 
 const std::vector<Migration>& migrations() {
-  static const std::vector<Migration> steps = {first, runs};
+  static const std::vector<Migration> steps = {first, runs, accounts};
   return steps;
 }
 

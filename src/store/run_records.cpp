@@ -258,6 +258,20 @@ Result<std::vector<std::pair<std::string, std::string>>> RunRecords::all_done() 
   return found;
 }
 
+Result<std::vector<std::string>> RunRecords::ended_of(std::string_view owner) {
+  std::vector<std::string> ids;
+  auto asked = database_.query("SELECT id FROM runs WHERE owner = ? AND ended_ms IS NOT NULL ORDER BY seq", {owner},
+                               [&](const Row& row) { ids.push_back(row.text(0)); });
+  if (!asked) return asked.take_error();
+  return ids;
+}
+
+Result<void> RunRecords::set_owner(std::string_view id, std::string_view owner, std::string_view owner_name) {
+  auto changed = database_.run("UPDATE runs SET owner = ?, owner_name = ? WHERE id = ?", {owner, owner_name, id});
+  if (!changed) return changed.take_error();
+  return {};
+}
+
 Result<std::int64_t> RunRecords::bytes_of(std::string_view owner) {
   std::int64_t bytes = 0;
   auto asked = database_.query("SELECT coalesce(sum(bytes), 0) FROM runs WHERE owner = ?", {owner},

@@ -94,6 +94,9 @@ class RunRecords {
   /// Owner and id of every run whose result is kept, to find files that belong to none.
   Result<std::vector<std::pair<std::string, std::string>>> all_done();
   Result<std::int64_t> bytes_of(std::string_view owner);
+  /// Ids of the owner's runs that are over.
+  Result<std::vector<std::string>> ended_of(std::string_view owner);
+  Result<void> set_owner(std::string_view id, std::string_view owner, std::string_view owner_name);
 
  private:
   Database& database_;

@@ -8,7 +8,7 @@
 
 #include "store/migrate.hpp"
 #include "store/session_records.hpp"
-#include "store/token_records.hpp"
+#include "store/account_records.hpp"
 
 using namespace myelin;
 using namespace myelin::store;
@@ -346,26 +346,66 @@ TEST(SessionRecords, ARestartMarksWhatRanAndAWeekForgets) {
   EXPECT_EQ(*records.expire(at(101)), 2);
 }
 
-TEST(TokenRecords, AddRevokeAndAddAgainKeepTheUser) {
+TEST(AccountRecords, TokensOfAnOlderFileBecomeUsersWithTokens) {
+  Folder dir;
+  const std::string hash("\0\x01hash", 6);
+  {
+    auto old = Database::open(dir.path / "myelin.db");
+    ASSERT_TRUE(old);
+    ASSERT_TRUE(migrate(*old, {migrations()[0], migrations()[1]}));
+    ASSERT_TRUE(old->run("INSERT INTO tokens (name, hash, user_id, created_ms) VALUES ('anna', ?, 'u_1', 5)", {Blob{hash}}));
+    ASSERT_TRUE(old->run("INSERT INTO tokens (name, hash, user_id, created_ms, revoked_ms) VALUES ('bob', x'68', 'u_2', 6, 7)"));
+  }
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db);
+  AccountRecords records(*db);
+  auto anna = records.user_by_name("anna");
+  ASSERT_TRUE(anna && *anna);
+  EXPECT_EQ((*anna)->id, "u_1");
+  EXPECT_EQ((*anna)->role, "member");
+  EXPECT_EQ((*anna)->password, "");
+  auto tokens = records.tokens_of("");
+  ASSERT_TRUE(tokens);
+  ASSERT_EQ(tokens->size(), 1u);
+  EXPECT_EQ(tokens->at(0).hash, hash);
+  EXPECT_EQ(tokens->at(0).user_id, "u_1");
+}
+
+TEST(AccountRecords, AChangeMarksItsRows) {
   Folder dir;
   auto db = open_state(dir.path);
   ASSERT_TRUE(db);
-  TokenRecords records(*db);
-  std::string hash("\0\x01hash", 6);
-  EXPECT_EQ(*records.add("anna", hash, "u_1", at(1)), "u_1");
-  auto twice = records.add("anna", "other", "u_2", at(2));
-  ASSERT_FALSE(twice);
-  EXPECT_EQ(twice.error().code, Code::conflict);
-  EXPECT_EQ(records.list(true)->at(0).hash, hash);
-  ASSERT_TRUE(records.used("u_1", at(5)));
-  ASSERT_TRUE(records.used("u_1", at(4)));
-  EXPECT_EQ(records.list(true)->at(0).last_used, at(5));
-  ASSERT_TRUE(records.revoke("anna", at(6)));
-  EXPECT_EQ(records.revoke("anna", at(7)).error().code, Code::not_found);
-  EXPECT_EQ(records.revoke("nobody", at(7)).error().code, Code::not_found);
-  EXPECT_TRUE(records.list(true)->empty());
-  EXPECT_EQ(records.list(false)->at(0).revoked, at(6));
-  EXPECT_EQ(*records.add("anna", "third", "u_3", at(8)), "u_1");
-  EXPECT_EQ(records.list(true)->at(0).hash, "third");
-  EXPECT_FALSE(records.list(true)->at(0).last_used);
+  AccountRecords records(*db);
+  auto before = *records.changes();
+  UserRecord anna;
+  anna.id = "u_1";
+  anna.username = "anna";
+  ASSERT_TRUE(records.change([&](std::int64_t version) { return records.add_user(anna, version); }));
+  EXPECT_EQ(anna.number, 1);
+  EXPECT_EQ(records.changes()->all, before.all + 1);
+  std::size_t seen = 0;
+  ASSERT_TRUE(records.users_since(before.all, [&](UserRecord) { ++seen; }));
+  EXPECT_EQ(seen, 1u);
+  ASSERT_TRUE(records.users_since(before.all + 1, [&](UserRecord) { ++seen; }));
+  EXPECT_EQ(seen, 1u);
+  auto failed = records.change([&](std::int64_t) -> Result<void> { return Error{Code::conflict, "no", ""}; });
+  EXPECT_FALSE(failed);
+  EXPECT_EQ(records.changes()->all, before.all + 1);
+}
+
+TEST(AccountRecords, OfANamesUsersOnlyTheAskedAreFound) {
+  Folder dir;
+  auto db = open_state(dir.path);
+  ASSERT_TRUE(db);
+  AccountRecords records(*db);
+  for (const char* name : {"anna", "100%", "a_b", "Bob"}) {
+    UserRecord user;
+    user.id = std::string("u_") + name;
+    user.username = name;
+    ASSERT_TRUE(records.change([&](std::int64_t version) { return records.add_user(user, version); }));
+  }
+  EXPECT_EQ(records.users(0, 10, "%")->size(), 1u);
+  EXPECT_EQ(records.users(0, 10, "a_")->size(), 1u);
+  EXPECT_EQ(records.users(0, 10, "bo")->size(), 1u);
+  EXPECT_EQ(records.users(1, 2)->size(), 2u);
 }

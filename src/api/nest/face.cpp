@@ -216,6 +216,7 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
   Wanted wanted = negotiate(context, request);
   session::User user = user_of(request);
   bool own = route.kernel == "default";
+  if (auto who = identity_of(request); own && !who.client.empty()) route.kernel = who.client;  // a user's kernel is one a client
   bool resets = route.kind == Route::Kind::call && route.name == "ResetKernel";
   auto session = co_await context.sessions.kernel(user, engine, route.kernel, own, resets);
   if (!session && session.error().code == Code::gone && route.kind == Route::Kind::exec &&

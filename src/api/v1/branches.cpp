@@ -91,18 +91,18 @@ constexpr std::string_view checkpoint_example =
 
 std::vector<Route> branch_routes() {
   return {
-      {.method = "POST", .pattern = "/v1/sessions/{id}/branch", .handler = branch, .tag = "branches",
+      {.method = "POST", .pattern = "/v1/sessions/{id}/branch", .handler = branch, .needs = "use:session:{}", .tag = "branches",
        .summary = "New sessions that go on from the exact state of this one, of a running simulation too",
        .body = R"({"count":2,"names":["a","b"]})", .status = 201,
        .answer = R"({"sessions":[{"id":"s_2","name":"a","engine":"nest","parent":"s_1"}],"evicted":[]})"},
-      {.method = "GET", .pattern = "/v1/sessions/{id}/checkpoints", .handler = list, .tag = "branches", .summary = "The session's checkpoints",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/checkpoints", .handler = list, .needs = "view:session:{}", .tag = "branches", .summary = "The session's checkpoints",
        .answer = R"({"checkpoints":[{"id":"c_1","name":"settled","session":"s_1","memory_bytes":6291456}]})"},
-      {.method = "POST", .pattern = "/v1/sessions/{id}/checkpoints", .handler = create, .tag = "branches",
+      {.method = "POST", .pattern = "/v1/sessions/{id}/checkpoints", .handler = create, .needs = "use:session:{}", .tag = "branches",
        .summary = "Keep the present state to come back to; the oldest unnamed ones give way when memory is short",
        .body = R"({"name":"settled"})", .status = 201, .answer = checkpoint_example},
-      {.method = "DELETE", .pattern = "/v1/sessions/{id}/checkpoints/{checkpoint}", .handler = remove, .tag = "branches",
+      {.method = "DELETE", .pattern = "/v1/sessions/{id}/checkpoints/{checkpoint}", .handler = remove, .needs = "edit:session:{}", .tag = "branches",
        .summary = "Forget a checkpoint", .status = 204},
-      {.method = "POST", .pattern = "/v1/sessions/{id}/rewind", .handler = rewind, .tag = "branches",
+      {.method = "POST", .pattern = "/v1/sessions/{id}/rewind", .handler = rewind, .needs = "use:session:{}", .tag = "branches",
        .summary = "Go back to a checkpoint: same id and address, the checkpoint's state", .body = R"({"checkpoint":"c_1"})",
        .required = "checkpoint", .answer = R"({"id":"s_1","name":"mine","engine":"nest","state":"idle"})"},
   };

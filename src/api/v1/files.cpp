@@ -219,17 +219,17 @@ constexpr std::string_view listing = R"({"path":"","entries":[{"name":"v.npy","t
 
 std::vector<Route> file_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/files/{path}", .handler = work_get, .tag = "files",
+      {.method = "GET", .pattern = "/v1/files/{path}", .handler = work_get, .needs = "view:file:*", .tag = "files",
        .summary = "A file of your ~/work (its bytes), or a directory's entries", .answer = listing},
-      {.method = "PUT", .pattern = "/v1/files/{path}", .handler = work_put, .tag = "files",
+      {.method = "PUT", .pattern = "/v1/files/{path}", .handler = work_put, .needs = "edit:file:*", .tag = "files",
        .summary = "Write a file of ~/work whole; with ?directory make a directory", .query = "directory", .body = "application/octet-stream", .status = 201},
-      {.method = "DELETE", .pattern = "/v1/files/{path}", .handler = work_delete, .tag = "files",
+      {.method = "DELETE", .pattern = "/v1/files/{path}", .handler = work_delete, .needs = "edit:file:*", .tag = "files",
        .summary = "Remove a file or an empty directory of ~/work", .status = 204},
-      {.method = "GET", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_get, .tag = "files",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_get, .needs = "use:session:{}", .tag = "files",
        .summary = "A file of the session's working directory, or a directory's entries", .answer = listing},
-      {.method = "PUT", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_change, .tag = "files",
+      {.method = "PUT", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_change, .needs = "use:session:{}", .tag = "files",
        .summary = "Write a file there; with ?directory make a directory", .query = "directory", .body = "application/octet-stream", .status = 201},
-      {.method = "DELETE", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_change, .tag = "files",
+      {.method = "DELETE", .pattern = "/v1/sessions/{id}/files/{path}", .handler = session_change, .needs = "use:session:{}", .tag = "files",
        .summary = "Remove a file or an empty directory there", .status = 204},
   };
 }

@@ -85,8 +85,8 @@ json::object build() {
     if (!route.answer.empty()) answer["content"] = content(route.answer, "");
     json::object problem{{"$ref", "#/components/responses/problem"}};
     operation["responses"] = json::object{{std::to_string(route.status), std::move(answer)}, {"default", std::move(problem)}};
-    bool open = route.pattern == "/v1/health" || route.pattern == "/v1/openapi.json" || route.pattern == "/v1/docs";
-    if (open) operation["security"] = json::array();
+    if (route.needs == "open") operation["security"] = json::array();
+    operation["x-needs"] = route.needs;
     std::string method = operation_id(route).substr(0, route.method.size());
     auto& path = paths[route.pattern];
     if (!path.is_object()) path = json::object();

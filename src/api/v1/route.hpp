@@ -17,7 +17,8 @@ using async::Task;
 /// A request that met a row: who asks, and what stood at the row's {places}, decoded. The last place of a pattern that ends with
 /// `{path}` takes the rest of the path, slashes included.
 struct Asked {
-  session::User user;
+  session::User user;          // on whose behalf: the owner of what was granted to the one who asks
+  accounts::Identity who;      // who asks
   http::Request request;
   std::vector<std::string> places;
 };
@@ -27,6 +28,9 @@ using Handler = Task<http::Response> (*)(Context& context, Asked asked);
 struct Route {
   std::string_view method, pattern;
   Handler handler;
+  /// What it takes: "open" (nothing), "signed_in", "self" (signed in, even if the password must be changed first), or a grant,
+  /// "use:session:{}", where {} is the first place and * what is one's own (of kinds that nobody owns: an admin's).
+  std::string_view needs;
   std::string_view tag, summary;
   std::string_view query = "";   // names with commas
   std::string_view body = "";    // an example; text that is no JSON is a media type
@@ -43,6 +47,9 @@ std::vector<Route> job_routes();
 std::vector<Route> run_routes();
 std::vector<Route> file_routes();
 std::vector<Route> token_routes();
+std::vector<Route> auth_routes();
+std::vector<Route> user_routes();
+std::vector<Route> group_routes();
 
 /// All of them.
 [[nodiscard]] const std::vector<Route>& routes();

@@ -223,33 +223,33 @@ constexpr std::string_view run_example =
 
 std::vector<Route> job_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/jobs", .handler = list_jobs, .tag = "jobs", .summary = "Jobs that are not over, and those whose result expires",
+      {.method = "GET", .pattern = "/v1/jobs", .handler = list_jobs, .needs = "view:run:*", .tag = "jobs", .summary = "Jobs that are not over, and those whose result expires",
        .query = "state,session,limit,after", .answer = R"({"jobs":[{"id":"r_1","state":"running","progress":{"done":0.4}}],"next":null})"},
-      {.method = "GET", .pattern = "/v1/jobs/{id}", .handler = show, .tag = "jobs", .summary = "A job, with progress and its output so far", .answer = run_example},
-      {.method = "GET", .pattern = "/v1/jobs/{id}/result", .handler = result, .tag = "jobs", .summary = "What the call answered; 409 while it runs",
+      {.method = "GET", .pattern = "/v1/jobs/{id}", .handler = show, .needs = "view:run:{}", .tag = "jobs", .summary = "A job, with progress and its output so far", .answer = run_example},
+      {.method = "GET", .pattern = "/v1/jobs/{id}/result", .handler = result, .needs = "view:run:{}", .tag = "jobs", .summary = "What the call answered; 409 while it runs",
        .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},
-      {.method = "POST", .pattern = "/v1/jobs/{id}/cancel", .handler = cancel, .tag = "jobs", .summary = "Ask it to stop", .status = 202, .answer = R"({"cancelling":true})"},
-      {.method = "DELETE", .pattern = "/v1/jobs/{id}", .handler = forget, .tag = "jobs", .summary = "Stop and forget it", .status = 204},
+      {.method = "POST", .pattern = "/v1/jobs/{id}/cancel", .handler = cancel, .needs = "use:run:{}", .tag = "jobs", .summary = "Ask it to stop", .status = 202, .answer = R"({"cancelling":true})"},
+      {.method = "DELETE", .pattern = "/v1/jobs/{id}", .handler = forget, .needs = "edit:run:{}", .tag = "jobs", .summary = "Stop and forget it", .status = 204},
   };
 }
 
 std::vector<Route> run_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .tag = "runs", .summary = "What is kept, newest first",
+      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .needs = "signed_in", .tag = "runs", .summary = "What is kept, newest first",
        .query = "engine,state,session,title,since,until,limit,after", .answer = R"({"runs":[{"id":"r_1","title":"three numbers","state":"done"}],"next":null})"},
-      {.method = "GET", .pattern = "/v1/runs/compare", .handler = compare, .tag = "runs", .summary = "Two runs, dataset by dataset and bit by bit", .query = "a,b",
+      {.method = "GET", .pattern = "/v1/runs/compare", .handler = compare, .needs = "view:run:*", .tag = "runs", .summary = "Two runs, dataset by dataset and bit by bit", .query = "a,b",
        .answer = R"({"identical":true,"datasets":[{"name":"v","identical":true}],"differs":[]})"},
-      {.method = "GET", .pattern = "/v1/runs/{id}", .handler = show, .tag = "runs", .summary = "A run: code, versions, seeds, state, datasets", .answer = run_example},
-      {.method = "PATCH", .pattern = "/v1/runs/{id}", .handler = change, .tag = "runs", .summary = "Its title, and when it expires (null: never)",
+      {.method = "GET", .pattern = "/v1/runs/{id}", .handler = show, .needs = "view:run:{}", .tag = "runs", .summary = "A run: code, versions, seeds, state, datasets", .answer = run_example},
+      {.method = "PATCH", .pattern = "/v1/runs/{id}", .handler = change, .needs = "edit:run:{}", .tag = "runs", .summary = "Its title, and when it expires (null: never)",
        .body = R"({"title":"settled network","expires_at":"2027-01-01T00:00:00Z"})", .answer = run_example},
-      {.method = "DELETE", .pattern = "/v1/runs/{id}", .handler = remove, .tag = "runs", .summary = "Delete it with its data", .status = 204},
-      {.method = "GET", .pattern = "/v1/runs/{id}/result", .handler = result, .tag = "runs", .summary = "What the call answered, as JSON or CBOR",
+      {.method = "DELETE", .pattern = "/v1/runs/{id}", .handler = remove, .needs = "edit:run:{}", .tag = "runs", .summary = "Delete it with its data", .status = 204},
+      {.method = "GET", .pattern = "/v1/runs/{id}/result", .handler = result, .needs = "view:run:{}", .tag = "runs", .summary = "What the call answered, as JSON or CBOR",
        .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},
-      {.method = "GET", .pattern = "/v1/runs/{id}/datasets/{name}", .handler = dataset, .tag = "runs", .summary = "One dataset: json, csv, cbor or npy",
+      {.method = "GET", .pattern = "/v1/runs/{id}/datasets/{name}", .handler = dataset, .needs = "view:run:{}", .tag = "runs", .summary = "One dataset: json, csv, cbor or npy",
        .query = "format", .answer = "application/octet-stream"},
-      {.method = "GET", .pattern = "/v1/runs/{id}/export", .handler = export_run, .tag = "runs", .summary = "All of it: npz, csv (a zip), cbor, or an RO-Crate",
+      {.method = "GET", .pattern = "/v1/runs/{id}/export", .handler = export_run, .needs = "view:run:{}", .tag = "runs", .summary = "All of it: npz, csv (a zip), cbor, or an RO-Crate",
        .query = "format", .answer = "application/zip"},
-      {.method = "POST", .pattern = "/v1/runs/{id}/rerun", .handler = rerun, .tag = "runs",
+      {.method = "POST", .pattern = "/v1/runs/{id}/rerun", .handler = rerun, .needs = "use:run:{}", .tag = "runs",
        .summary = "Do it again in a session of its own; the job tells whether the data are the same to the bit", .body = R"({"keep":false})", .status = 202, .answer = run_example},
   };
 }

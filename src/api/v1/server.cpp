@@ -126,16 +126,16 @@ Task<http::Response> docs(Context&, Asked) {
 
 std::vector<Route> server_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/health", .handler = health, .tag = "server", .summary = "Whether the server can work; needs no token",
+      {.method = "GET", .pattern = "/v1/health", .handler = health, .needs = "open", .tag = "server", .summary = "Whether the server can work; needs no token",
        .answer = R"({"status":"ok","version":"0.1.0","isolation":"full","engines":{"nest":{"ready":true,"version":"3.10.0"}}})"},
-      {.method = "GET", .pattern = "/v1/status", .handler = status, .tag = "server", .summary = "Who you are and what the server offers",
+      {.method = "GET", .pattern = "/v1/status", .handler = status, .needs = "signed_in", .tag = "server", .summary = "Who you are and what the server offers",
        .answer = R"({"version":"0.1.0","user":"anna","operator":false,"auth":"token","isolation":"full","uptime_s":12.5,"exec":true,"desktop":true,"sessions":1,"engines":{}})"},
-      {.method = "GET", .pattern = "/v1/engines", .handler = engines, .tag = "server", .summary = "The engines, and whether their sessions can branch",
+      {.method = "GET", .pattern = "/v1/engines", .handler = engines, .needs = "signed_in", .tag = "server", .summary = "The engines, and whether their sessions can branch",
        .answer = R"({"engines":[{"name":"nest","ready":true,"version":"3.10.0","versions":{"nest":"3.10.0"},"import_ms":1100.0,"python":"/opt/lab/bin/python","preload":[],"added":false,"branches":true,"why_not":null}]})"},
-      {.method = "GET", .pattern = "/v1/metrics", .handler = metrics, .tag = "server", .summary = "Counters for Prometheus", .answer = "text/plain"},
-      {.method = "GET", .pattern = "/v1/openapi.json", .handler = description, .tag = "server", .summary = "This description; needs no token",
+      {.method = "GET", .pattern = "/v1/metrics", .handler = metrics, .needs = "signed_in", .tag = "server", .summary = "Counters for Prometheus", .answer = "text/plain"},
+      {.method = "GET", .pattern = "/v1/openapi.json", .handler = description, .needs = "open", .tag = "server", .summary = "This description; needs no token",
        .answer = R"({"openapi":"3.1.0"})"},
-      {.method = "GET", .pattern = "/v1/docs", .handler = docs, .tag = "server", .summary = "This description as a page; needs no token", .answer = "text/html"},
+      {.method = "GET", .pattern = "/v1/docs", .handler = docs, .needs = "open", .tag = "server", .summary = "This description as a page; needs no token", .answer = "text/html"},
   };
 }
 

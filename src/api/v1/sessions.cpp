@@ -179,25 +179,25 @@ Task<http::Response> output(Context& context, Asked asked) {
 
 std::vector<Route> session_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/sessions", .handler = list, .tag = "sessions", .summary = "Your sessions",
+      {.method = "GET", .pattern = "/v1/sessions", .handler = list, .needs = "signed_in", .tag = "sessions", .summary = "Your sessions",
        .answer = R"({"sessions":[{"id":"s_1","name":"mine","engine":"nest","state":"idle"}]})"},
-      {.method = "POST", .pattern = "/v1/sessions", .handler = create, .tag = "sessions", .summary = "A new session of an engine",
+      {.method = "POST", .pattern = "/v1/sessions", .handler = create, .needs = "use:session:*", .tag = "sessions", .summary = "A new session of an engine",
        .body = R"({"engine":"nest","name":"mine"})", .required = "engine", .status = 201, .answer = session_example},
-      {.method = "GET", .pattern = "/v1/sessions/{id}", .handler = show, .tag = "sessions",
+      {.method = "GET", .pattern = "/v1/sessions/{id}", .handler = show, .needs = "view:session:{}", .tag = "sessions",
        .summary = "A session; also one that ended, with its cause, for 7 days", .answer = session_example},
-      {.method = "DELETE", .pattern = "/v1/sessions/{id}", .handler = end, .tag = "sessions", .summary = "End a session", .status = 204},
-      {.method = "POST", .pattern = "/v1/sessions/{id}/exec", .handler = exec, .tag = "sessions",
+      {.method = "DELETE", .pattern = "/v1/sessions/{id}", .handler = end, .needs = "edit:session:{}", .tag = "sessions", .summary = "End a session", .status = 204},
+      {.method = "POST", .pattern = "/v1/sessions/{id}/exec", .handler = exec, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Run Python in the session; globals persist unless fresh. Accept: application/cbor gives typed arrays. "
                   "Prefer: respond-async makes it a job",
        .body = R"({"source":"v = [x * 0.5 for x in range(3)]","return":["v"],"fresh":false,"keep":false,"title":"three numbers"})",
        .required = "source", .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},
-      {.method = "POST", .pattern = "/v1/sessions/{id}/call", .handler = call, .tag = "sessions",
+      {.method = "POST", .pattern = "/v1/sessions/{id}/call", .handler = call, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Call a function of the engine, or one that the session defined",
        .body = R"({"function":"Create","args":["iaf_psc_alpha",10],"kwargs":{},"keep":false,"title":"ten neurons"})", .required = "function",
        .answer = R"({"data":[1,2,3],"stdout":""})"},
-      {.method = "POST", .pattern = "/v1/sessions/{id}/interrupt", .handler = interrupt, .tag = "sessions",
+      {.method = "POST", .pattern = "/v1/sessions/{id}/interrupt", .handler = interrupt, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Interrupt the running call; 409 if none runs", .status = 202, .answer = R"({"interrupting":true})"},
-      {.method = "GET", .pattern = "/v1/sessions/{id}/output", .handler = output, .tag = "sessions",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/output", .handler = output, .needs = "view:session:{}", .tag = "sessions",
        .summary = "The newest 1 MiB of stdout and stderr", .answer = "text/plain"},
   };
 }

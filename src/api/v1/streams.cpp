@@ -315,12 +315,12 @@ Task<http::Response> loop(Context& context, Asked asked) {
 
 std::vector<Route> stream_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/sessions/{id}/stream", .handler = stream, .tag = "streams",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/stream", .handler = stream, .needs = "view:session:{}", .tag = "streams",
        .summary = "Spikes, samples, output, progress and state as they come: a WebSocket, or Server-Sent Events with Accept: text/event-stream",
        .query = "topics,recorders,after,format", .answer = "text/event-stream"},
-      {.method = "GET", .pattern = "/v1/sessions/{id}/recorders", .handler = recorders, .tag = "streams", .summary = "What records in the session",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/recorders", .handler = recorders, .needs = "view:session:{}", .tag = "streams", .summary = "What records in the session",
        .answer = R"({"recorders":[{"id":3,"kind":"spikes","model":"spike_recorder","label":"","n_events":0,"columns":[],"record_to":"memory"}]})"},
-      {.method = "GET", .pattern = "/v1/sessions/{id}/loop", .handler = loop, .tag = "streams",
+      {.method = "GET", .pattern = "/v1/sessions/{id}/loop", .handler = loop, .needs = "use:session:{}", .tag = "streams",
        .summary = "A WebSocket for closed loops: set, advance, read in one message each way", .query = "format", .status = 101},
   };
 }
