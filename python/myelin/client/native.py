@@ -361,6 +361,7 @@ class Stream:
         return self
 
     def __enter__(self):
+        self._connect()  # now: what is begun inside is seen from its begin
         return self
 
     def __exit__(self, *_):
@@ -396,26 +397,32 @@ class Stream:
         self.close()
         raise StopIteration
 
+    def _connect(self):
+        wanted = dict(self._wanted)
+        if self.seq is not None:
+            wanted["after"] = str(self.seq)
+        path = self._session._at("/stream?" + urllib.parse.urlencode(wanted, safe=","))
+        try:
+            self._socket = WebSocket(self._session._client._transport, path)
+        except GoneError as error:
+            if not self._reconnected:
+                raise
+            return {"seq": None, "topic": "state", "state": "ended", "cause": {"text": error.detail}}  # while the connection was away
+        except UnavailableError as error:
+            if not self._reconnected:
+                raise
+            raise Closed(reason=str(error)) from error
+        if self._closed:
+            raise Closed()
+        self._socket.settimeout(_QUIET_S)
+        self._first = True
+        return None
+
     def _receive(self):
         if self._socket is None:
-            wanted = dict(self._wanted)
-            if self.seq is not None:
-                wanted["after"] = str(self.seq)
-            path = self._session._at("/stream?" + urllib.parse.urlencode(wanted, safe=","))
-            try:
-                self._socket = WebSocket(self._session._client._transport, path)
-            except GoneError as error:
-                if not self._reconnected:
-                    raise
-                return {"seq": None, "topic": "state", "state": "ended", "cause": {"text": error.detail}}  # while the connection was away
-            except UnavailableError as error:
-                if not self._reconnected:
-                    raise
-                raise Closed(reason=str(error)) from error
-            if self._closed:
-                raise Closed()
-            self._socket.settimeout(_QUIET_S)
-            self._first = True
+            over = self._connect()
+            if over is not None:
+                return over
         asked = False
         while True:
             try:
