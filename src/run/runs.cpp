@@ -10,6 +10,7 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "base/time.hpp"
 #include "codec/json_check.hpp"
 #include "codec/json_walk.hpp"
 #include "codec/npy.hpp"

@@ -1,9 +1,7 @@
 #include "api/v1/describe.hpp"
 
-#include <algorithm>
-#include <ctime>
-
 #include "api/answer.hpp"
+#include "base/time.hpp"
 #include "codec/json_check.hpp"
 
 namespace myelin::api::v1 {
@@ -11,18 +9,6 @@ namespace myelin::api::v1 {
 namespace json = boost::json;
 
 constexpr std::size_t small_body = 64 * 1024;  // what is read on the loop, where 20 MB of numbers take seconds and 400 MB
-
-std::string iso_time(std::chrono::system_clock::time_point at) {
-  auto seconds = std::chrono::floor<std::chrono::seconds>(at);
-  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at - seconds).count();
-  std::time_t time = std::chrono::system_clock::to_time_t(seconds);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[48];
-  auto length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>(ms));
-  return text;
-}
 
 http::Response json_reply(int status, const json::value& value) {
   std::string body = json::serialize(value);

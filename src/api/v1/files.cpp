@@ -2,6 +2,7 @@
 
 #include "api/answer.hpp"
 #include "api/v1/describe.hpp"
+#include "base/time.hpp"
 #include "http/static_files.hpp"
 #include "http/text.hpp"
 #include "os/memfd.hpp"
