@@ -67,10 +67,7 @@ Wanted negotiate(const Context& context, const http::Request& request) {
   Wanted wanted;
   wanted.bare = context.settings.nonfinite_bare;
   std::string_view accept = request.headers.get("Accept");
-  while (!accept.empty()) {
-    auto comma = accept.find(',');
-    std::string_view item = http::trim(accept.substr(0, comma));
-    accept = comma == std::string_view::npos ? std::string_view{} : accept.substr(comma + 1);
+  for (auto item = http::next_item(accept); !item.empty(); item = http::next_item(accept)) {
     auto semicolon = item.find(';');
     std::string_view type = http::trim(item.substr(0, semicolon));
     std::string_view parameters = semicolon == std::string_view::npos ? std::string_view{} : item.substr(semicolon + 1);

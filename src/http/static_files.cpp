@@ -86,12 +86,9 @@ struct File {
 
 bool etag_listed(std::string_view list, std::string_view etag) {
   if (trim(list) == "*") return true;
-  while (!list.empty()) {
-    const auto comma = std::min(list.find(','), list.size());
-    auto one = trim(list.substr(0, comma));
+  for (auto one = next_item(list); !one.empty(); one = next_item(list)) {
     if (one.starts_with("W/")) one.remove_prefix(2);
     if (one == etag) return true;
-    list.remove_prefix(std::min(comma + 1, list.size()));
   }
   return false;
 }

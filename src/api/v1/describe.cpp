@@ -3,6 +3,7 @@
 #include "api/answer.hpp"
 #include "base/time.hpp"
 #include "codec/json_check.hpp"
+#include "http/text.hpp"
 
 namespace myelin::api::v1 {
 
@@ -74,13 +75,9 @@ Result<codec::Json> read_body(const http::Request& request, std::string_view kno
   auto body = codec::Json::parse(request.body.empty() ? std::string_view("{}") : std::string_view(request.body));
   if (!body) return body;
   for (auto& key : body->keys()) {
-    bool found = false;
-    for (std::string_view rest = known; !rest.empty() && !found;) {
-      auto comma = rest.find(',');
-      found = rest.substr(0, comma) == key;
-      rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
-    }
-    if (!found)
+    std::string_view rest = known, name = http::next_item(rest);
+    while (!name.empty() && name != key) name = http::next_item(rest);
+    if (name.empty())
       return Error{Code::bad_request, "unknown member '" + key + "'" + (known.empty() ? "; this route takes none" : "; known: " + std::string(known)), ""};
   }
   return body;

@@ -28,16 +28,6 @@ struct Wish {
   bool cbor = false;
 };
 
-std::vector<std::string_view> split(std::string_view text) {
-  std::vector<std::string_view> out;
-  while (!text.empty()) {
-    auto comma = text.find(',');
-    if (auto part = http::trim(text.substr(0, comma)); !part.empty()) out.push_back(part);
-    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
-  }
-  return out;
-}
-
 template <class T>
 bool read_number(std::string_view text, T& out) {
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -47,7 +37,8 @@ bool read_number(std::string_view text, T& out) {
 Result<Wish> read_wish(const http::Request& request) {
   Wish wish;
   if (auto topics = http::query_value(request.query, "topics")) {
-    for (auto name : split(*topics)) {
+    std::string_view list = *topics;
+    for (auto name = http::next_item(list); !name.empty(); name = http::next_item(list)) {
       bool known = false;
       for (auto topic : {live::Topic::spikes, live::Topic::samples, live::Topic::output, live::Topic::progress, live::Topic::state})
         if (name == live::name_of(topic)) {
@@ -58,7 +49,8 @@ Result<Wish> read_wish(const http::Request& request) {
     }
   }
   if (auto recorders = http::query_value(request.query, "recorders"); recorders && *recorders != "all") {
-    for (auto text : split(*recorders)) {
+    std::string_view list = *recorders;
+    for (auto text = http::next_item(list); !text.empty(); text = http::next_item(list)) {
       std::int64_t id = 0;
       if (!read_number(text, id)) return Error{Code::bad_request, "recorders is all, or ids with commas", ""};
       wish.filter.recorders.push_back(id);
