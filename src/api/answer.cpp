@@ -13,14 +13,6 @@ constexpr std::size_t at_once = 64 * 1024;       // data that is encoded on the 
 constexpr std::size_t first_chunk = 8 * 1024;    // small, so that the first byte leaves soon
 constexpr std::size_t chunk_bytes = 256 * 1024;
 
-codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
-  return [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
-    if (!memfd || !os::read_exactly_at(memfd->get(), out.data(), out.size(), offset))
-      return Error{Code::worker_lost, "the result's memory file is shorter than it says", ""};
-    return out.size();
-  };
-}
-
 // Everything that one encoding touches; shared with the pool thread, of which there is one at a time.
 struct Encoding {
   Encoding(codec::Rope r, codec::Reader read, Wanted w)
@@ -62,6 +54,14 @@ class RopeSource : public http::BodySource {
 };
 
 }  // namespace
+
+codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
+  return [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
+    if (!memfd || !os::read_exactly_at(memfd->get(), out.data(), out.size(), offset))
+      return Error{Code::worker_lost, "the result's memory file is shorter than it says", ""};
+    return out.size();
+  };
+}
 
 Wanted negotiate(const Context& context, const http::Request& request) {
   Wanted wanted;
