@@ -144,13 +144,12 @@ Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> se
   auto group_limits = limits_of_group(limits);
   auto tree = self->groups;
   auto make = [tree, name, group_limits, pid]() -> Result<os::CgroupGroup> {
-    auto group = tree->create(name);
+    auto group = tree->create(name, group_limits);
     if (!group) return group;
-    auto set = group->set_limits(group_limits);
-    if (!set) return set.take_error();
     auto added = group->add(pid);
-    if (!added) return added.take_error();
-    return group;
+    if (added) return group;
+    (void)group->remove();
+    return added.take_error();
   };
   co_return co_await async::on_pool(self->pool, std::move(make));
 }
