@@ -17,6 +17,16 @@ http::Response json_reply(int status, const json::value& value) {
   return http::reply(status, "application/json", std::move(body));
 }
 
+json::object describe(const session::Progress& p) {
+  json::object o;
+  if (p.done) o["done"] = *p.done;
+  if (p.time_ms) o["time_ms"] = *p.time_ms;
+  if (p.of_ms) o["of_ms"] = *p.of_ms;
+  o["interruptible"] = p.interruptible;
+  if (!p.interruptible) o["note"] = "not interruptible, kill only";
+  return o;
+}
+
 json::object describe(const session::Status& s) {
   json::object o{{"id", s.id}, {"name", s.name}, {"engine", s.engine}, {"user", s.owner_name.empty() ? s.owner : s.owner_name},
                  {"state", session::name_of(s.state)}, {"queued", s.queued}, {"memory_bytes", s.memory_bytes},
@@ -24,15 +34,7 @@ json::object describe(const session::Status& s) {
                  {"parent", s.parent.empty() ? json::value(nullptr) : json::value(s.parent)}};
   if (s.state == session::State::busy) {
     o["call_s"] = s.call_s;
-    json::object progress;
-    if (s.progress) {
-      if (s.progress->done) progress["done"] = *s.progress->done;
-      if (s.progress->time_ms) progress["time_ms"] = *s.progress->time_ms;
-      if (s.progress->of_ms) progress["of_ms"] = *s.progress->of_ms;
-      progress["interruptible"] = s.progress->interruptible;
-      if (!s.progress->interruptible) progress["note"] = "not interruptible, kill only";
-    }
-    o["progress"] = std::move(progress);
+    o["progress"] = s.progress ? describe(*s.progress) : json::object();
   }
   if (s.cause)
     o["cause"] = json::object{{"code", s.cause->code}, {"text", s.cause->text}, {"output", s.cause->tail}, {"at", iso_time(s.cause->at)}};

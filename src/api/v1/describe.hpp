@@ -12,6 +12,7 @@ namespace myelin::api::v1 {
 
 [[nodiscard]] http::Response json_reply(int status, const boost::json::value& value);
 [[nodiscard]] boost::json::object describe(const session::Status& status);
+[[nodiscard]] boost::json::object describe(const session::Progress& progress);
 [[nodiscard]] boost::json::object describe(const session::CheckpointStatus& checkpoint);
 /// A call's error with what the worker said of it: problem+json.
 [[nodiscard]] boost::json::object problem_of(const Error& error);
