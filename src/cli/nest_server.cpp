@@ -26,6 +26,7 @@
 
 #include "base/ids.hpp"
 #include "cli/config.hpp"
+#include "os/whole_file.hpp"
 
 extern char** environ;  // NOLINT
 
@@ -308,9 +309,6 @@ class NestServer {
       if (!make_folder(folder)) continue;
       // The pid is in the name: whoever attends an old server cannot remove the record of its successor.
       fs::path record = folder / (options_.address() + "." + std::to_string(pid) + ".toml");
-      std::string beside = (folder / ".new-XXXXXX").string();
-      int fd = ::mkostemp(beside.data(), O_CLOEXEC);
-      if (fd < 0) continue;
       toml::table table{{"pid", static_cast<std::int64_t>(pid)},
                         {"start_time", start_time(pid).value_or(-1)},
                         {"boot", boot()},
@@ -318,11 +316,7 @@ class NestServer {
                         {"log", log}};
       std::ostringstream out;
       out << table << "\n";
-      std::string text = out.str();
-      bool ok = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-      ::close(fd);
-      if (ok && ::rename(beside.c_str(), record.c_str()) == 0) return record;
-      ::unlink(beside.c_str());
+      if (os::replace_file(record.string(), out.str())) return record;
     }
     return std::nullopt;
   }

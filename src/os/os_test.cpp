@@ -18,6 +18,7 @@
 #include "os/process.hpp"
 #include "os/seccomp.hpp"
 #include "os/socket.hpp"
+#include "os/whole_file.hpp"
 
 namespace myelin::os {
 namespace {
@@ -138,6 +139,24 @@ TEST(Process, use_of_a_tree) {
 TEST(Process, memory_is_known) {
   EXPECT_GT(total_memory_bytes(), 64u << 20);
   EXPECT_GE(usable_cpus(), 1u);
+}
+
+TEST(WholeFile, is_replaced_in_one_step_and_leaves_nothing_beside) {
+  const auto folder = std::filesystem::temp_directory_path() / ("myelin-whole-file-" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string path = folder / "a";
+  ASSERT_TRUE(replace_file(path, "one"));
+  const std::string longer(3 << 20, 'x');
+  ASSERT_TRUE(replace_file(path, longer));
+  auto text = read_text(path, 4 << 20);
+  ASSERT_TRUE(text);
+  EXPECT_TRUE(*text == longer);
+  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0600));
+  std::filesystem::create_directories(folder / "b" / "c");
+  EXPECT_FALSE(replace_file(folder / "b", "a directory is in the way"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 2);
+  EXPECT_EQ(replace_file(folder / "none" / "a", "").error().code, Code::not_found);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Seccomp, program_is_whole_and_small) {
