@@ -308,8 +308,7 @@ def server(data_root, _counter):
     running.stop()
 
 
-@pytest.fixture
-def make_server(data_root, _counter):
+def _server_maker(data_root, _counter):
     started = []
 
     def make(token="secret", arguments=(), environment=None, data=None, command=None, **settings):
@@ -324,21 +323,8 @@ def make_server(data_root, _counter):
         running.kill()
 
 
-@pytest.fixture(scope="module")
-def module_server(data_root, _counter):
-    """As make_server, for servers that all tests of a module share."""
-    started = []
-
-    def make(token="secret", arguments=(), environment=None, **settings):
-        running = Server(data_root / ("s%d" % next(_counter)), token, arguments, environment, settings)
-        started.append(running)
-        return running
-
-    yield make
-    for running in started:
-        with contextlib.suppress(Exception):
-            running.stop(30)
-        running.kill()
+make_server = pytest.fixture(_server_maker)
+module_server = pytest.fixture(_server_maker, scope="module")  # for servers that all tests of a module share
 
 
 _names = iter(range(10**9))

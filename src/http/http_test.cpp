@@ -652,11 +652,7 @@ TEST_F(HttpTest, ConnectionFloodAndResets) {
 
 TEST_F(HttpTest, RandomBytesNeverHurt) {
   start();
-  const char* given = std::getenv("MYELIN_SEED");
-  const unsigned seed =
-      given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
-  std::printf("MYELIN_SEED=%u\n", seed);
-  std::mt19937 random(seed);
+  auto random = random_numbers();
   for (int i = 0; i < 300; ++i) {
     auto text = post("/echo", "hello") + get("/stream") +
                 get("/echo", "POST", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\n\r\n" +

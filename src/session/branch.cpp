@@ -114,13 +114,8 @@ std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, s
     auto neighbour = from->group;
     const pid_t member = from->exit_status ? -1 : from->pid;
     auto work = [tree, id, group_limits, neighbour, member]() -> Result<os::CgroupGroup> {
-      auto made = tree->create(id);
-      if (!made) return made;
-      if (auto set = made->set_limits(group_limits); !set) {
-        (void)made->remove();
-        return set.take_error();
-      }
-      if (neighbour && member > 0) neighbour->expect_add(member);
+      auto made = tree->create(id, group_limits);
+      if (made && neighbour && member > 0) neighbour->expect_add(member);
       return made;
     };
     auto made = co_await async::on_pool(owner->pool, std::move(work));

@@ -1,11 +1,11 @@
 #include "session/manager.hpp"
 
 #include <algorithm>
-#include <ctime>
 #include <filesystem>
 #include <limits>
 
 #include "base/log.hpp"
+#include "base/time.hpp"
 #include "os/process.hpp"
 #include "session/impl.hpp"
 #include "store/session_records.hpp"
@@ -22,15 +22,6 @@ constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
 constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
-
-std::string utc(std::chrono::system_clock::time_point at) {
-  std::time_t seconds = std::chrono::system_clock::to_time_t(at);
-  char text[32];
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 Result<std::uint64_t> bytes_below(const std::string& directory) {
   std::uint64_t sum = 0;
@@ -76,7 +67,7 @@ Manager::~Manager() {
 Task<Result<void>> Manager::open(std::string first) {
   auto self = impl_;
   store::Database* database = &self->database;
-  std::string text = "the server restarted at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  std::string text = "the server restarted at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto mark = [database, text]() -> Result<void> {
     store::SessionRecords records(*database);
     auto lost = records.mark_all_running_as_lost(text, store::now());
@@ -153,13 +144,12 @@ Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> se
   auto group_limits = limits_of_group(limits);
   auto tree = self->groups;
   auto make = [tree, name, group_limits, pid]() -> Result<os::CgroupGroup> {
-    auto group = tree->create(name);
+    auto group = tree->create(name, group_limits);
     if (!group) return group;
-    auto set = group->set_limits(group_limits);
-    if (!set) return set.take_error();
     auto added = group->add(pid);
-    if (!added) return added.take_error();
-    return group;
+    if (added) return group;
+    (void)group->remove();
+    return added.take_error();
   };
   co_return co_await async::on_pool(self->pool, std::move(make));
 }
@@ -515,7 +505,7 @@ Task<void> Manager::stop(milliseconds grace) {
     self->all_idle.reset();
     co_await self->all_idle.wait(grace);
   }
-  std::string text = "the server was stopped at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  std::string text = "the server was stopped at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto sessions = self->live;
   for (auto& [id, session] : sessions) Session(session).end("stopping", text);
   for (int rounds = 0; rounds < 60 && !self->live.empty(); ++rounds) co_await async::sleep_for(milliseconds(50));
