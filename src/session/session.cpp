@@ -470,8 +470,15 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   Manager::Impl& m = self->manager;
   auto checkpoints = std::move(self->checkpoints);
   self->checkpoints.clear();
-  for (auto& checkpoint : checkpoints) co_await end_process(self, checkpoint->process, milliseconds(0));
+  std::vector<std::shared_ptr<Checkpoint>> saved;
+  for (auto& checkpoint : checkpoints) {
+    if (checkpoint->process) co_await end_process(self, checkpoint->process, milliseconds(0));
+    else saved.push_back(checkpoint);
+  }
   checkpoints.clear();
+  const bool wanted_gone = self->intended_end && (self->intended_end->first == "deleted" || self->intended_end->first == "stopping");
+  if (!saved.empty() && !wanted_gone)
+    m.left_behind[self->id] = {self->owner, self->engine, self->name, std::chrono::system_clock::now(), std::move(saved)};
   auto process = self->process;
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
   bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
