@@ -502,8 +502,10 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
     branched->born = true;
     branched->dirty = true;
     std::string directory = branched->id;
+    self->tasks.spawn(Session::Impl::record(branched), "record of a branch");  // its first call would wait for it
     auto process = co_await Session::Impl::branch(source, std::move(directory), false);
     if (!process) {
+      self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
       // All or none: what was made of a request that failed would be nobody's.
       std::string code = "deleted", text = "a branch made with it failed";
       for (auto& session : made) session.end(code, text);

@@ -96,7 +96,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   History history;
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
-  async::Event branch_free, over;
+  async::Event branch_free, over, start_written, end_written;
 
   std::shared_ptr<Listener> listener;
   bool followed = false, follow_wanted = false, follow_asked = false;  // wanted: waits in the queue; asked: the worker was
@@ -122,7 +122,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
   static async::Task<void> read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process);
   static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
+  /// Returns when it is written, whoever began it.
   static async::Task<void> record(std::shared_ptr<Impl> self);
+  /// The end of a recorded session, in the store.
+  static async::Task<void> record_end(std::shared_ptr<Impl> self, Cause why);
 
   /// Takes over a process that runs and waits for calls.
   void adopt(std::shared_ptr<Process> fresh);
