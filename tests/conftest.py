@@ -206,12 +206,16 @@ class Server:
         host, _, port = self.url[7:].rpartition(":")
         self.address = (host, int(port))
         # Whatever else it says must not fill the pipe.
-        self._drain = threading.Thread(target=lambda: [None for _ in iter(lambda: self.process.stdout.read(4096), b"")],
-                                       daemon=True)
+        self._printed = [buffer]
+        self._drain = threading.Thread(target=lambda: [self._printed.append(line) for line in self.process.stdout], daemon=True)
         self._drain.start()
 
     def client(self, token="", **options):
         return Client(self.address, self.token if token == "" else token, **options)
+
+    def printed_lines(self):
+        """What it wrote to its standard output."""
+        return b"".join(self._printed).decode("utf-8", "replace").splitlines()
 
     def log_text(self):
         with contextlib.suppress(OSError):

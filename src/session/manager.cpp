@@ -191,6 +191,7 @@ Task<void> Manager::Impl::watch(std::shared_ptr<Impl> self) {
 }
 
 Task<void> Manager::Impl::expire_records(std::shared_ptr<Impl> self) {
+  std::erase_if(self->left_behind, [](auto& entry) { return std::chrono::system_clock::now() - entry.second.ended > cause_kept; });
   store::Database* database = &self->database;
   auto expire = [database] { return store::SessionRecords(*database).expire(store::now() - cause_kept); };
   auto expired = co_await async::on_pool(self->database_pool, std::move(expire));
@@ -240,21 +241,25 @@ void Manager::Impl::relieve_memory() {
                                          std::to_string(session->limits.memory_bytes >> 20) + " MiB" +
                                          (session->running ? " during a call" : ""));
     sum += used;
-    for (auto& checkpoint : session->checkpoints) sum += checkpoint->process->memory_bytes();
+    for (auto& checkpoint : session->checkpoints) {
+      if (checkpoint->process) sum += checkpoint->process->memory_bytes();
+      else if (!session->process->group) sum += checkpoint->bytes;  // else its group counts it
+    }
   }
+  for (auto& [id, left] : left_behind)
+    for (auto& checkpoint : left.checkpoints) sum += checkpoint->bytes;
   if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
   // What can be made again goes first: the oldest checkpoint without a name.
-  std::shared_ptr<Session::Impl> keeper;
+  std::string keeper;
   std::shared_ptr<Checkpoint> oldest;
-  for (auto& [id, session] : live)
-    for (auto& checkpoint : session->checkpoints)
-      if (checkpoint->name.empty() && (!oldest || checkpoint->created < oldest->created)) {
-        keeper = session;
-        oldest = checkpoint;
-      }
+  for (auto& [id, checkpoint] : checkpoints_of(""))
+    if (checkpoint->name.empty() && (!oldest || checkpoint->created < oldest->created)) {
+      keeper = id;
+      oldest = checkpoint;
+    }
   if (oldest) {
-    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper->id + " ends");
-    (void)Session(keeper).remove_checkpoint(oldest->id);
+    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper + " ends");
+    (void)drop_checkpoint(keeper, oldest->id);
     return;
   }
   // The one that has been idle longest; sessions other than a token's own kernel first.

@@ -424,11 +424,22 @@ def _memfd(parts):
                 view = view.cast("B")
             while view:
                 view = view[os.write(fd, view) :]
-        fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+        seal(fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def seal(fd):
+    """Nobody changes a memfd any more."""
+    fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+
+
+def pack_file(before, fd, size, after):
+    """The body of a rope that is a text, a sealed memfd's bytes as an array of u8, and a text."""
+    pieces = PIECE.pack(0, 0, 0, 0, 0, len(before), 0) + PIECE.pack(1, DTYPES["u1"], 1, 1, 0, size, 0) + struct.pack("<Q", size)
+    return COUNT.pack(3) + pieces + PIECE.pack(0, 0, 0, 0, 0, len(after), len(before)) + before + after
 
 
 # -- bytes to pieces (tests, and to check the vectors) ----------------------------------------------------------------

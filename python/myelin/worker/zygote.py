@@ -152,6 +152,7 @@ class Zygote:
                     "openmp": openmp.not_pausable() if self.engine else [],
                     "import_ms": round(import_ms, 1),
                     "interruptible": self.engine.interruptible if self.engine else True,
+                    "saves": self.engine.saves if self.engine else False,
                     "why_no_branches": (self.engine.why_no_branches if self.library else "the sandbox library is missing") if self.engine else "",
                 }
             }

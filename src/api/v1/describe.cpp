@@ -42,8 +42,10 @@ json::object describe(const session::Status& s) {
 }
 
 json::object describe(const session::CheckpointStatus& c) {
-  return {{"id", c.id}, {"name", c.name.empty() ? json::value(nullptr) : json::value(c.name)}, {"session", c.session},
-          {"created_at", iso_time(c.created)}, {"memory_bytes", c.memory_bytes}};
+  json::object o{{"id", c.id}, {"name", c.name.empty() ? json::value(nullptr) : json::value(c.name)}, {"session", c.session},
+                 {"created_at", iso_time(c.created)}, {"memory_bytes", c.memory_bytes}, {"kind", c.saved ? "arrays" : "copy"}};
+  if (c.saved) o["left_out"] = json::parse(c.left_out);
+  return o;
 }
 
 json::object problem_of(const Error& error) {
