@@ -228,7 +228,7 @@ std::vector<Route> job_routes() {
 
 std::vector<Route> run_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .needs = "signed_in", .tag = "runs", .summary = "What is kept, newest first",
+      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .needs = "view:run:*", .tag = "runs", .summary = "What is kept, newest first",
        .query = "engine,state,session,title,since,until,limit,after", .answer = R"({"runs":[{"id":"r_1","title":"three numbers","state":"done"}],"next":null})"},
       {.method = "GET", .pattern = "/v1/runs/compare", .handler = compare, .needs = "view:run:*", .tag = "runs", .summary = "Two runs, dataset by dataset and bit by bit", .query = "a,b",
        .answer = R"({"identical":true,"datasets":[{"name":"v","identical":true}],"differs":[]})"},
