@@ -70,13 +70,6 @@ bool Catalog::is_taken(const std::string& name, const std::string& owner) const 
   });
 }
 
-Task<void> Catalog::watch(std::shared_ptr<Catalog> self) {
-  for (;;) {
-    co_await refresh(self);
-    co_await async::sleep_for(milliseconds(1000));
-  }
-}
-
 Task<void> Catalog::refresh(std::shared_ptr<Catalog> self) {
   if (self->refreshing_) {
     while (self->refreshing_) co_await self->loaded_.wait(milliseconds(1000));
@@ -221,6 +214,12 @@ Task<Result<FunctionPtr>> Catalog::find(std::shared_ptr<Catalog> self, accounts:
     co_return Error{Code::broken, "the package " + broken->name + " is broken" + where + ": " + broken->problem->text, json::serialize(detail)};
   }
   co_return unknown;
+}
+
+const Published* Catalog::package(const accounts::Identity& who, const std::string& name) const {
+  for (auto* package : seen_by(who))
+    if (package->name == name) return package;
+  return nullptr;
 }
 
 std::vector<FunctionPtr> Catalog::list(const accounts::Identity& who) const {

@@ -39,14 +39,14 @@ class Catalog {
   /// Whether a package of that name is published for others than its owner, by someone else than `owner`.
   [[nodiscard]] bool is_taken(const std::string& name, const std::string& owner) const;
 
-  /// Looks at the folder once a second, for ever.
-  static async::Task<void> watch(std::shared_ptr<Catalog> self);
   /// Looks at the folder now.
   static async::Task<void> refresh(std::shared_ptr<Catalog> self);
 
   /// By "package.name", or by the name alone where it is unique among what `who` may see. not_found; conflict with the candidates; broken
   /// with {"text","file","line"} as detail. Looks at the package's files first.
   static async::Task<Result<FunctionPtr>> find(std::shared_ptr<Catalog> self, accounts::Identity who, std::string name);
+  /// The newest version of a package that `who` may see; null if there is none.
+  [[nodiscard]] const Published* package(const accounts::Identity& who, const std::string& name) const;
   /// All that `who` may call, by id.
   [[nodiscard]] std::vector<FunctionPtr> list(const accounts::Identity& who) const;
   /// What is broken, among the packages that `who` may see.

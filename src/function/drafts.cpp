@@ -388,16 +388,15 @@ Task<Result<void>> Drafts::withdraw(session::User user, std::string package) {
   co_return Result<void>{};
 }
 
-Task<Result<FunctionPtr>> Drafts::version(FunctionPtr current, std::int64_t number) {
-  Error none{Code::not_found, current->id + " has no version " + std::to_string(number), ""};
-  if (current->version == std::to_string(number)) co_return current;
-  std::string owner = current->owner;
+Task<Result<FunctionPtr>> Drafts::version(Published current, std::string callable, std::int64_t number) {
+  Error none{Code::not_found, current.name + " has no version " + std::to_string(number) + " with a function " + callable, ""};
+  std::string owner = current.owner;
   store::Database* database = &database_;
   auto load = [database, owner] { return store::PackageRecords(*database).list(owner); };
   auto versions = co_await async::on_pool(database_pool_, std::move(load));
   if (!versions) co_return versions.take_error();
   for (auto& version : *versions) {
-    if (version.name != current->package || version.version != number || version.withdrawn) continue;
+    if (version.name != current.name || version.version != number || version.withdrawn) continue;
     fs::path shown = functions_.reader().shown() / version.hash;
     std::string name = version.name;
     auto take = [shown, name] { return read_package(shown, name); };
@@ -408,9 +407,9 @@ Task<Result<FunctionPtr>> Drafts::version(FunctionPtr current, std::int64_t numb
     if (!read) co_return read.take_error();
     if (read->problem) co_return broken(*read);
     // Who may call it is decided by the newest version.
-    version.audience = name_of(current->visibility, current->groups);
+    version.audience = name_of(current.visibility, current.groups);
     for (auto& declaration : read->functions)
-      if (declaration.name == current->declaration.name) co_return function_of(*read, declaration, version);
+      if (declaration.name == callable) co_return function_of(*read, declaration, version);
   }
   co_return none;
 }

@@ -55,8 +55,8 @@ class Drafts {
   async::Task<Result<Published>> publish(session::User user, std::string package, std::string audience);
   /// No version can be called any more. not_found if there is none.
   async::Task<Result<void>> withdraw(session::User user, std::string package);
-  /// A published version of a function that `current` is the newest of.
-  async::Task<Result<FunctionPtr>> version(FunctionPtr current, std::int64_t number);
+  /// A function of a published version of the package that `current` is the newest version of.
+  async::Task<Result<FunctionPtr>> version(Published current, std::string callable, std::int64_t number);
 
  private:
   [[nodiscard]] std::string place(const session::User& user) const { return directory_ + "/" + user.id; }

@@ -101,7 +101,11 @@ Functions::Functions(async::Loop& loop, async::Pool& pool, session::Manager& ses
 
 Task<void> Functions::watch() {
   auto catalog = catalog_;
-  co_await Catalog::watch(catalog);
+  for (;;) {
+    co_await Catalog::refresh(catalog);
+    runner_.tidy();
+    co_await async::sleep_for(milliseconds(1000));
+  }
 }
 
 Result<void> Functions::check(const Asked& asked) {
@@ -328,6 +332,9 @@ Task<Result<Answered>> Functions::call(Asked asked, std::shared_ptr<Handle> hand
     work.batch = asked.batch;
     work.call.meta = json::serialize(meta);
     work.call.body = std::move(body);
+    json::object ahead{{"method", "function"}, {"op", "prepare"}, {"root", where.root}, {"package", of->package}};
+    if (!where.mechanisms.empty()) ahead["mechanisms"] = where.mechanisms;
+    work.prepare = json::serialize(ahead);
     work.call.timeout = deadline;
     answer = co_await runner_.run(std::move(work), handle);
   }

@@ -7,6 +7,9 @@ namespace myelin::function {
 using async::milliseconds;
 using async::Task;
 
+constexpr milliseconds prepare_deadline{60'000};
+constexpr std::chrono::seconds spare_kept{60};
+
 void Handle::cancel(milliseconds grace) {
   cancelled = true;
   stop = true;
@@ -69,26 +72,76 @@ void Runner::leave(const std::string& user, bool batch) {
   admit();
 }
 
+std::string Runner::key_of(const Work& work) {
+  std::string key = work.user.id + '\0' + work.engine + '\0' + work.prepare + '\0' + std::to_string(work.limits.memory_bytes) + ' ' + std::to_string(work.batch);
+  for (auto& [name, target] : work.packages) key += '\0' + name;
+  return key;
+}
+
+Result<session::Session> Runner::begin(const Work& work) {
+  session::Bare bare;
+  bare.packages = work.packages;
+  bare.limits = work.limits;
+  bare.limits.idle = milliseconds(0);
+  if (work.batch) {
+    bare.nice = 10;
+    bare.limits.cpu_weight = std::max<std::uint64_t>(1, bare.limits.cpu_weight / 10);
+  }
+  auto made = sessions_.create_bare(work.user, work.engine, std::move(bare));
+  if (made && !work.prepare.empty()) {
+    session::Call call;
+    call.meta = work.prepare;
+    call.timeout = prepare_deadline;
+    (void)made->enqueue(std::move(call));  // what is wrong with it, the call itself will say
+  }
+  return made;
+}
+
+void Runner::keep_spare(const Work& work) {
+  if (options_.spares == 0 || work.prepare.empty()) return;
+  std::string key = key_of(work);
+  if (std::any_of(spares_.begin(), spares_.end(), [&](auto& spare) { return spare.key == key && spare.session.state() != session::State::ended; })) return;
+  auto made = begin(work);
+  if (!made) return;
+  spares_.push_back({std::move(key), *made, std::chrono::steady_clock::now()});
+  while (spares_.size() > options_.spares) {
+    spares_.front().session.end("deleted", "it was a spare");
+    spares_.pop_front();
+  }
+}
+
+void Runner::tidy() {
+  auto now = std::chrono::steady_clock::now();
+  while (!spares_.empty() && now - spares_.front().made > spare_kept) {
+    spares_.front().session.end("deleted", "it was a spare");
+    spares_.pop_front();
+  }
+}
+
 Task<Result<session::Answer>> Runner::run(Work work, std::shared_ptr<Handle> handle) {
   std::string user = work.user.id;
   const bool batch = work.batch;
   auto entered = co_await enter(user, batch, handle);
   if (!entered) co_return entered.take_error();
-  session::Bare bare;
-  bare.packages = std::move(work.packages);
-  bare.limits = work.limits;
-  bare.limits.idle = milliseconds(0);
-  if (batch) {
-    bare.nice = 10;
-    bare.limits.cpu_weight = std::max<std::uint64_t>(1, bare.limits.cpu_weight / 10);
+  std::optional<session::Session> taken;
+  std::string key = key_of(work);
+  auto spare = std::find_if(spares_.begin(), spares_.end(), [&](auto& one) { return one.key == key; });
+  if (spare != spares_.end()) {
+    if (spare->session.state() != session::State::ended) taken = spare->session;
+    spares_.erase(spare);
   }
-  auto made = sessions_.create_bare(std::move(work.user), std::move(work.engine), std::move(bare));
-  if (!made) {
-    leave(user, batch);
-    co_return made.take_error();
+  if (!taken) {
+    auto made = begin(work);
+    if (!made) {
+      leave(user, batch);
+      co_return made.take_error();
+    }
+    taken = *made;
   }
-  auto session = *made;
-  auto ticket = session.enqueue(std::move(work.call));
+  auto session = *taken;
+  auto call = std::move(work.call);
+  auto ticket = session.enqueue(std::move(call));
+  if (batch) keep_spare(work);  // for the next point, while this one computes
   Result<session::Answer> answer = Error{Code::internal, "", ""};
   if (!ticket) {
     answer = ticket.take_error();
@@ -105,6 +158,7 @@ Task<Result<session::Answer>> Runner::run(Work work, std::shared_ptr<Handle> han
     answer = std::move(error);
   }
   session.end("deleted", "its call is over");
+  if (answer) keep_spare(work);
   leave(user, batch);
   co_return answer;
 }

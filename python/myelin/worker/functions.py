@@ -45,6 +45,9 @@ def do(meta, body, session):
         return _answered(compile_mechanisms, meta["root"], meta["package"])
     if operation == "call":
         return call(meta, body, session)
+    if operation == "prepare":
+        loaded(meta)
+        return None
     raise ValueError(f"unknown operation {operation!r}")
 
 
@@ -163,6 +166,7 @@ def load(root, name, mechanisms=None):
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        sys.modules.pop(name, None)
         raise _package_error(root, error) from None
     return module
 
@@ -220,6 +224,17 @@ def read(root, name, mechanisms=None, engine="python"):
     return {"functions": made, "description": (module.__doc__ or "").strip()[:65536]}
 
 
+_loaded = {}
+
+
+def loaded(meta):
+    """The package's module, imported now or ahead of the call."""
+    key = (meta["root"], meta["package"])
+    if key not in _loaded:
+        _loaded[key] = load(meta["root"], meta["package"], meta.get("mechanisms"))
+    return _loaded[key]
+
+
 # -- call --------------------------------------------------------------------------------------------------------------
 
 
@@ -233,7 +248,7 @@ def call(meta, body, session):
         raise TypeError("parameters is an object: names and values")
     for name, value in (meta.get("more") or {}).items():
         given[name] = value
-    module = load(meta["root"], meta["package"], meta.get("mechanisms"))
+    module = loaded(meta)
     one = declared.callables(module).get(meta["callable"])
     if one is None:
         raise AttributeError(f"the package {meta['package']} has no function {meta['callable']}")
@@ -404,6 +419,28 @@ def compile_mechanisms(root, name):
     raise _mod_error(output, by_name, place)
 
 
+def _line_in_mod(path, complaint, shown):
+    """Where the compiler's complaint about the translation lies in the MOD file: the statement that it shows, else the name that it
+    does not know."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+
+    def bare(text):
+        return re.sub(r"[\s;]", "", text)
+
+    statement = bare(shown.partition("|")[2])
+    if statement:
+        for number, one in enumerate(lines, 1):
+            if statement in bare(one):
+                return number
+    named = re.search(r"[‘'\"](\w+)[’'\"]", complaint)
+    if named:
+        for number, one in enumerate(lines, 1):
+            if re.search(rf"\b{re.escape(named.group(1))}\b", one):
+                return number
+    return None
+
+
 def _is_python(path):
     with open(path, "rb") as file:
         first = file.readline(200)
@@ -424,11 +461,11 @@ def _mod_error(output, by_name, place):
             text = "\n".join([text] + more)
             break
     if not file:
-        for one in lines:
-            match = re.search(r"(?:^|/)([\w.-]+)\.(?:mod|cpp|c):(\d+)(?::\d+)?: (?:fatal )?error: (.*)", one)
+        for number, one in enumerate(lines):
+            match = re.search(r"(?:^|/)([\w.-]+)\.(?:mod|cpp|c):\d+(?::\d+)?: (?:fatal )?error: (.*)", one)
             if match and match.group(1) + ".mod" in by_name:
-                file, text = match.group(1) + ".mod", match.group(3)
-                line = int(match.group(2)) if f"{match.group(1)}.mod:" in one else None
+                file, text = match.group(1) + ".mod", match.group(2)
+                line = _line_in_mod(os.path.join(place, file), text, lines[number + 1] if number + 1 < len(lines) else "")
                 break
     if not file:
         current = None

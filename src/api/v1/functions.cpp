@@ -55,16 +55,27 @@ Task<http::Response> list(Context& context, Asked asked) {
 Task<Result<function::FunctionPtr>> find(Context& context, session::User user, std::string name, std::string query) {
   auto who = identity_of(user);
   auto catalog = context.functions.catalog();
-  auto found = co_await function::Catalog::find(catalog, std::move(who), std::move(name));
   auto version = http::query_value(query, "version");
-  if (!found || !version) co_return found;
-  auto of = *found;
-  if (of->version == *version) co_return of;
+  auto dot = name.find('.');
+  std::string package = name.substr(0, dot);
+  if (!version || dot == std::string::npos) {
+    auto found = co_await function::Catalog::find(catalog, std::move(who), std::move(name));
+    if (!found || !version || (*found)->version == *version) co_return found;
+    package = (*found)->package;
+    name = (*found)->id;
+    dot = package.size();
+    who = identity_of(user);
+  }
+  Error none{Code::not_found, package + " has no version " + version->substr(0, 64), ""};
+  auto* published = catalog->package(who, package);
+  if (!published) co_return none;
+  if (published->version == *version) co_return co_await function::Catalog::find(catalog, std::move(who), std::move(name));
   std::int64_t number = 0;
   auto [end, failed] = std::from_chars(version->data(), version->data() + version->size(), number);
-  if (failed != std::errc() || end != version->data() + version->size() || of->native || of->version == of->hash.substr(0, 12))
-    co_return Error{Code::not_found, of->id + " has no version " + version->substr(0, 64), ""};
-  co_return co_await context.drafts.version(std::move(of), number);
+  if (failed != std::errc() || end != version->data() + version->size()) co_return none;
+  function::Published current = *published;
+  std::string callable = name.substr(dot + 1);
+  co_return co_await context.drafts.version(std::move(current), std::move(callable), number);
 }
 
 Task<http::Response> show(Context& context, Asked asked) {
