@@ -283,9 +283,13 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     session::Jobs jobs(loop, sessions, runs);
 
     function::Options function_options;
-    function_options.folder = config.data / "functions";
+    function_options.folder = config.functions.directory.empty() ? config.data / "functions" : config.functions.directory;
     function_options.packages = config.data / "packages";
-    function_options.runner.calls = std::max(4u, 2 * cores);
+    function_options.cache_bytes = config.functions.cache.of(0);
+    function_options.deadline = std::chrono::seconds(config.functions.deadline_s);
+    function_options.sweep_points = config.functions.sweep_points;
+    function_options.runner.calls = config.functions.calls ? config.functions.calls : std::max(4u, 2 * cores);
+    function_options.runner.spares = config.functions.spares;
     function_options.runner.batch = cores;
     function::Functions functions(loop, pool, sessions, runs, jobs, std::move(function_options));
     if (auto opened = functions.open(); !opened) return fail(opened.error());

@@ -63,6 +63,12 @@ void Catalog::put(Published package) {
 
 void Catalog::withdraw(const std::string& owner, const std::string& name) { of_users_.erase({owner, name}); }
 
+void Catalog::complete() { complete_.set(); }
+
+Task<void> Catalog::completed() {
+  if (!complete_.is_set()) co_await complete_.wait(milliseconds(30'000));
+}
+
 bool Catalog::is_taken(const std::string& name, const std::string& owner) const {
   if (in_folder_.count(name) || natives_.count(name)) return true;
   return std::any_of(of_users_.begin(), of_users_.end(), [&](auto& one) {
@@ -176,6 +182,7 @@ Task<Result<FunctionPtr>> Catalog::find(std::shared_ptr<Catalog> self, accounts:
   std::string package_name = dot == std::string::npos ? "" : name.substr(0, dot), callable = dot == std::string::npos ? name : name.substr(dot + 1);
   Error unknown{Code::not_found, "no function '" + name.substr(0, 140) + "'; GET /v1/functions lists those that you may call", ""};
   if (!is_name(callable) || (dot != std::string::npos && !is_name(package_name))) co_return unknown;
+  co_await self->completed();
   // Files may have changed since the last look, or come.
   if (dot != std::string::npos) {
     auto folder = self->folder_;

@@ -33,6 +33,9 @@ class Catalog {
 
   /// A function of the server's own; it hides nothing and is hidden by nothing but an own package. bad_request for a broken declaration.
   [[nodiscard]] Result<void> add(Native native);
+  /// All published packages were put. find() waits for it, at most 30 s.
+  void complete();
+  [[nodiscard]] async::Task<void> completed();
   /// Publishes or replaces a user's package, or withdraws it.
   void put(Published package);
   void withdraw(const std::string& owner, const std::string& name);
@@ -70,6 +73,7 @@ class Catalog {
   std::set<std::string> loading_;
   async::Event loaded_;
   bool refreshing_ = false;
+  async::Event complete_;
 };
 
 [[nodiscard]] bool may_see(const accounts::Identity& who, const Published& package);

@@ -185,6 +185,7 @@ Task<Result<void>> Drafts::open() {
     if (package.problem) log::warning("functions: package " + name + " of " + version.owner_name + " is broken: " + package.problem->text);
     functions_.catalog()->put(published(package, version));
   }
+  functions_.catalog()->complete();
   co_return Result<void>{};
 }
 
@@ -346,6 +347,7 @@ Task<Result<FunctionPtr>> Drafts::try_function(session::User user, std::string p
 }
 
 Task<Result<Published>> Drafts::publish(session::User user, std::string package, std::string audience) {
+  co_await functions_.catalog()->completed();
   auto whom = parse_audience(audience);
   if (!whom) co_return whom.take_error();
   accounts::Identity who{user.id, user.name, user.is_operator};

@@ -43,6 +43,7 @@ json::object problem_of_package(const function::Published& package) {
 
 Task<http::Response> list(Context& context, Asked asked) {
   auto catalog = context.functions.catalog();
+  co_await catalog->completed();
   co_await function::Catalog::refresh(catalog);
   auto who = identity_of(asked.user);
   json::array functions, errors;
