@@ -102,7 +102,12 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   Owner owner = owner_of(request.path);
   if (owner == Owner::app || owner == Owner::desktop) return std::nullopt;
   if (owner == Owner::nest && request.method == "OPTIONS") return std::nullopt;
-  if (owner == Owner::native && v1::is_open(request.path)) return std::nullopt;
+  if (owner == Owner::native && v1::is_open(request.path)) {
+    // Open to all, but who says who they are is told what is theirs.
+    if (!settings.auth) request.context = accounts::local_identity();
+    else if (auto who = context_.tokens->identify(token_of(request))) request.context = std::move(*who);
+    return std::nullopt;
+  }
 
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.

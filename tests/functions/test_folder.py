@@ -72,6 +72,9 @@ def test_a_declaration_is_the_form_and_the_schema(folder, client):
     assert schema["additionalProperties"] is False
     described = client.get("/v1/openapi.json").json()
     assert "/v1/functions/{name}" in described["paths"]
+    entry = described["paths"]["/v1/functions/typed.respond"]["post"]
+    assert entry["requestBody"]["content"]["application/json"]["schema"]["properties"]["parameters"] == schema
+    assert "/v1/functions/typed.respond" not in client.with_token(None).get("/v1/openapi.json").json()["paths"]
 
 
 @pytest.mark.parametrize("given, field, words", [
