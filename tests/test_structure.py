@@ -18,9 +18,10 @@ RULE = {
     "worker": {"async", "os", "codec"},
     "accounts": {"store"},
     "session": {"worker", "accounts", "store", "run"},
+    "function": {"session"},
     "live": {"session"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "live", "session", "run", "accounts", "store", "worker"},
+    "api": {"http", "live", "function", "session", "run", "accounts", "store", "worker"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.

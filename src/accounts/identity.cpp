@@ -71,6 +71,16 @@ Identity local_identity() {
   return identity;
 }
 
+Identity known_identity(std::string user_id, std::string name, bool is_operator) {
+  Identity identity;
+  identity.user_id = std::move(user_id);
+  identity.name = std::move(name);
+  identity.is_operator = is_operator;
+  if (is_operator) identity.role = Role::admin;
+  if (identity.user_id == "anonymous") identity.role = Role::anonymous;
+  return identity;
+}
+
 Identity anonymous_identity() {
   Identity identity;
   identity.user_id = identity.name = "anonymous";
@@ -78,9 +88,13 @@ Identity anonymous_identity() {
   return identity;
 }
 
+bool within_scopes(const Identity& who, std::string_view action, std::string_view kind, std::string_view object) {
+  return !who.scopes || covered(*who.scopes, action, kind, object);
+}
+
 bool allows(const Identity& who, std::string_view action, std::string_view kind, std::string_view object, std::string_view owner) {
   if (who.must_change) return false;
-  if (who.scopes && !covered(*who.scopes, action, kind, object)) return false;
+  if (!within_scopes(who, action, kind, object)) return false;
   if (who.is_operator || who.role == Role::admin) return true;
   if (who.role == Role::member && !owner.empty() && owner == who.user_id) return true;
   return who.grants && covered(*who.grants, action, kind, object);

@@ -49,15 +49,20 @@ struct Identity {
   bool by_cookie = false;    // a browser's: only with the right Origin
   std::optional<Grants> scopes;          // nothing: no bounds
   std::shared_ptr<const Grants> grants;  // theirs and their groups'; may be null
+  std::shared_ptr<const std::vector<std::string>> groups;  // names of those that they are in; may be null
 };
 
 /// The holder of the server's own token.
 [[nodiscard]] Identity operator_identity();
 /// Everybody, where auth = "none": one user, not an operator over others, for there are none.
 [[nodiscard]] Identity local_identity();
+/// A user who was admitted before, by what a call keeps of them.
+[[nodiscard]] Identity known_identity(std::string user_id, std::string name, bool is_operator);
 /// Nobody in particular.
 [[nodiscard]] Identity anonymous_identity();
 
+/// What a token may do at most; true where it has no bounds.
+[[nodiscard]] bool within_scopes(const Identity& who, std::string_view action, std::string_view kind, std::string_view object);
 /// May `who` do this with this object, which belongs to `owner` (a user id; "" for nobody's)? The one place where it is decided.
 [[nodiscard]] bool allows(const Identity& who, std::string_view action, std::string_view kind, std::string_view object,
                           std::string_view owner);

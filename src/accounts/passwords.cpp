@@ -31,7 +31,7 @@ bool is_bcrypt(std::string_view hash) {
 std::optional<std::vector<unsigned char>> from_passlib(std::string_view text) {
   std::string usual(text);
   std::replace(usual.begin(), usual.end(), '.', '+');
-  std::vector<unsigned char> bytes(usual.size());
+  std::vector<unsigned char> bytes(usual.size() + 1);  // libsodium takes no null, not even for nothing
   std::size_t size = 0;
   if (sodium_base642bin(bytes.data(), bytes.size(), usual.data(), usual.size(), nullptr, &size, nullptr,
                         sodium_base64_VARIANT_ORIGINAL_NO_PADDING) != 0)

@@ -100,6 +100,11 @@ Result<void> Snapshot::load_grants() {
     else
       for (const auto& member : group->members) by_user[member].push_back(grant);
   }
+  Map<std::vector<std::string>> names;
+  for (const auto& group : groups_)
+    for (const auto& member : group.members) names[member].push_back(group.name);
+  group_names_.clear();
+  for (auto& [user, list] : names) group_names_[user] = std::make_shared<const std::vector<std::string>>(std::move(list));
   grants_.clear();
   for (auto& [user, list] : by_user) grants_[user] = std::make_shared<const Grants>(std::move(list));
   return {};
@@ -131,6 +136,7 @@ void Snapshot::refresh() {
     token_hashes_.clear();
     issued_.clear();
     grants_.clear();
+    group_names_.clear();
   }
 }
 
@@ -169,6 +175,7 @@ Identity Snapshot::identity_of(const store::UserRecord& user) const {
   identity.is_operator = identity.role == Role::admin;
   identity.must_change = user.must_change;
   if (auto found = grants_.find(user.id); found != grants_.end()) identity.grants = found->second;
+  if (auto found = group_names_.find(user.id); found != group_names_.end()) identity.groups = found->second;
   return identity;
 }
 

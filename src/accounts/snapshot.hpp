@@ -83,6 +83,7 @@ class Snapshot {
   Map<store::IssuedRecord> issued_;    // by jti; the revoked ones too, until they expire
   std::vector<store::GroupRecord> groups_;
   Map<std::shared_ptr<const Grants>> grants_;  // by user
+  Map<std::shared_ptr<const std::vector<std::string>>> group_names_;  // by user
   std::vector<Ended> ended_;
   std::unordered_map<std::string, store::Time> uses_;
   std::optional<std::int64_t> seen_version_;  // of the database as a whole

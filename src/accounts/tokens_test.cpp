@@ -1,4 +1,4 @@
-#include "accounts/tokens.hpp"
+#include "accounts/identity.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

@@ -18,6 +18,12 @@
 #include "session/jobs.hpp"
 #include "session/manager.hpp"
 
+namespace myelin::function {
+class Functions;
+class Drafts;
+class Sweeps;
+}  // namespace myelin::function
+
 namespace myelin::api {
 
 struct Settings {
@@ -42,6 +48,9 @@ struct Context {
   live::Streams& streams;
   run::Runs& runs;
   session::Jobs& jobs;
+  function::Functions& functions;
+  function::Drafts& drafts;
+  function::Sweeps& sweeps;
   http::OriginPatterns origins;
   std::optional<http::StaticFiles> app;      // the built page (web/dist), if it is there
   const http::Server* http = nullptr;        // for its metrics

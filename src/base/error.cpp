@@ -5,6 +5,8 @@ namespace myelin {
 CodeInfo describe(Code code) {
   switch (code) {
     case Code::bad_request: return {400, "bad_request", false, false};
+    case Code::invalid: return {422, "invalid", false, false};
+    case Code::broken: return {409, "broken", false, false};
     case Code::unauthorized: return {401, "unauthorized", false, false};
     case Code::forbidden: return {403, "forbidden", false, false};
     case Code::not_found: return {404, "not_found", false, false};

@@ -11,6 +11,8 @@ namespace myelin {
 
 enum class Code {
   bad_request,          // the request can't be understood
+  invalid,              // it is understood, but values in it are wrong (detail: {"errors": [{"field", "message"}]})
+  broken,               // the code that it names can't be used (detail: {"text", "file", "line"})
   unauthorized,         // no or wrong credentials
   forbidden,            // known, but not allowed
   not_found,            // no such thing

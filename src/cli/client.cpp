@@ -110,6 +110,7 @@ int Remote::fail_problem(const json::object& problem, const std::string& script)
   std::string code = text_of(problem, "code"), detail = text_of(problem, "detail", text_of(problem, "title", "the server gave no reason"));
   if (code == "unauthorized" || number_of(problem, "status") == 401)
     return fail(refused, "the server does not know this token: give --token or MYELIN_TOKEN (an operator's is in DIR/token of the server's machine)");
+  if (code == "invalid" || code == "broken") return fail(refused, detail);
   bool failed = code == "call_failed" || code == "interrupted" || code == "deadline" || code == "worker_lost" || code == "gone";
   if (!failed || script.empty()) return fail(refused, detail);
   auto line = static_cast<long long>(number_of(problem, "line"));
@@ -250,6 +251,7 @@ void add_client_options(CLI::App* command, ClientOptions& options) {
 void add_client_commands(CLI::App& app, const Surroundings& surroundings, int& status) {
   static ClientOptions options;  // of the one command that is run
   add_call_commands(app, options, surroundings, status);
+  add_function_commands(app, options, surroundings, status);
   add_list_commands(app, options, surroundings, status);
 }
 

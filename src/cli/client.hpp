@@ -95,6 +95,7 @@ void print_json(const json::value& value);
 /// Adds all of them. `status` is set when one has run.
 void add_client_commands(CLI::App& app, const Surroundings& surroundings, int& status);
 void add_call_commands(CLI::App& app, ClientOptions& options, const Surroundings& surroundings, int& status);
+void add_function_commands(CLI::App& app, ClientOptions& options, const Surroundings& surroundings, int& status);
 void add_list_commands(CLI::App& app, ClientOptions& options, const Surroundings& surroundings, int& status);
 /// Waits for a job with a progress line; its last object. Ctrl-C cancels it, the second leaves it running.
 [[nodiscard]] std::optional<json::object> wait_for_job(Remote& remote, const std::string& id);

@@ -97,6 +97,16 @@ struct Mount {
   std::vector<std::string> users;    // token names; empty: all
 };
 
+/// [functions]: see docs/functions.md.
+struct FunctionSettings {
+  std::filesystem::path directory;       // empty: DIR/functions
+  std::uint64_t deadline_s = 3600;       // of a call that nothing else bounds
+  Amount cache{256 * mib, 0};            // of results of deterministic functions; bytes only; 0: none
+  std::uint64_t calls = 0;               // at once; 0: twice the cores, at least 4
+  std::uint64_t spares = 4;              // processes kept ready
+  std::uint64_t sweep_points = 10'000;   // of one sweep
+};
+
 /// Those that come with the server: nest, neuron, jaxley, python. Also the kinds of the operator's own.
 [[nodiscard]] const std::vector<std::string>& engine_names();
 
@@ -126,6 +136,7 @@ struct Config {
   std::map<std::string, EngineConfig> engines;  // has every engine, with those of DIR/engines
   std::map<std::string, LimitOverrides> users;  // by token name
   std::vector<Mount> mounts;
+  FunctionSettings functions;
 
   std::optional<uid_t> worker_uid;  // set if and only if this is root's server
   std::string python;               // a path, or a name to be found in PATH

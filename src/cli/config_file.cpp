@@ -59,7 +59,7 @@ void FileReader::take_data() {
 
 Result<void> FileReader::read(bool data_allowed) {
   if (!parsed_) return result();
-  std::vector<std::string> known = {"limits", "engine", "user", "mount"};
+  std::vector<std::string> known = {"limits", "engine", "user", "mount", "functions"};
   for (const auto& setting : settings()) {
     if (setting.in_file) known.emplace_back(setting.key);
   }
@@ -74,6 +74,8 @@ Result<void> FileReader::read(bool data_allowed) {
       if (auto* table = table_of(node, "user", line)) users(*table);
     } else if (name == "mount") {
       mounts(node, line);
+    } else if (name == "functions") {
+      if (auto* table = table_of(node, "functions", line)) functions(*table);
     } else if (auto* setting = find(name)) {
       top_level(*setting, node, line, data_allowed);
     } else {
@@ -219,6 +221,24 @@ void FileReader::users(const toml::table& table) {
         unknown(inner_key.source().begin.line, prefix, inner_key.str(), {"limits"});
       }
     }
+  }
+}
+
+void FileReader::functions(const toml::table& table) {
+  auto& to = config_.functions;
+  for (auto&& [key, node] : table) {
+    std::string name(key.str());
+    auto line = key.source().begin.line;
+    auto number = [&](std::uint64_t& place, std::uint64_t low, std::uint64_t high) {
+      set(node, line, "functions." + name, [&](const Given& g) { return set_number(place, g, low, high); });
+    };
+    if (name == "directory") set(node, line, "functions.directory", [&](const Given& g) { return set_path(to.directory, g); });
+    else if (name == "cache") set(node, line, "functions.cache", [&](const Given& g) { return set_amount(to.cache, g, false); });
+    else if (name == "deadline_s") number(to.deadline_s, 1, 31536000);
+    else if (name == "calls") number(to.calls, 1, 10000);
+    else if (name == "spares") number(to.spares, 0, 1000);
+    else if (name == "sweep_points") number(to.sweep_points, 1, 1000000);
+    else unknown(line, "functions.", name, {"directory", "cache", "deadline_s", "calls", "spares", "sweep_points"});
   }
 }
 

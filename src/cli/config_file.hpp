@@ -35,6 +35,7 @@ class FileReader {
   void engine(const toml::table& table, const std::string& name, const std::string& prefix);
   void users(const toml::table& table);
   void mounts(const toml::node& node, toml::source_index line);
+  void functions(const toml::table& table);
   static std::string target(fs::path& to, const Given& given);
   void set(const toml::node& node, toml::source_index line, const std::string& key,
            const std::function<std::string(const Given&)>& setter);

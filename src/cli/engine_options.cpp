@@ -50,6 +50,7 @@ worker::EngineOptions engine_options(const Config& config, const std::string& na
   engine.enter_library = config.enter_library.string();
   engine.package_directory = package_directory(executable);
   engine.users_directory = (config.data / "users").string();
+  engine.packages_directory = (config.data / "packages" / "shown").string();
   engine.cache_directory = (config.data / "cache").string();
   engine.home = (config.data / "scratch").string();
   engine.namespaces = namespaces;

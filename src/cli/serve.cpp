@@ -16,6 +16,9 @@
 #include "async/pool.hpp"
 #include "base/log.hpp"
 #include "cli/engine_options.hpp"
+#include "function/drafts.hpp"
+#include "function/functions.hpp"
+#include "function/sweeps.hpp"
 #include "http/server.hpp"
 #include "os/lock_file.hpp"
 #include "os/cgroup.hpp"
@@ -111,10 +114,11 @@ Result<std::optional<std::string>> first_start(store::Database& database, const 
   return made;
 }
 
-Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, async::Loop* loop, bool* failed) {
+Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, function::Drafts* drafts, async::Loop* loop, bool* failed) {
   std::string first = "nest";
   auto opened = co_await sessions->open(first);
   if (opened) opened = co_await runs->open();
+  if (opened) opened = co_await drafts->open();
   if (!opened) {
     log::error(opened.error().message);
     *failed = true;
@@ -293,13 +297,27 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     run::Runs runs(loop, pool, database_pool, *database, std::move(run_options));
     session::Jobs jobs(loop, sessions, runs);
 
+    function::Options function_options;
+    function_options.folder = config.functions.directory.empty() ? config.data / "functions" : config.functions.directory;
+    function_options.packages = config.data / "packages";
+    function_options.cache_bytes = config.functions.cache.of(0);
+    function_options.deadline = std::chrono::seconds(config.functions.deadline_s);
+    function_options.sweep_points = config.functions.sweep_points;
+    function_options.runner.calls = config.functions.calls ? config.functions.calls : std::max(4u, 2 * cores);
+    function_options.runner.spares = config.functions.spares;
+    function_options.runner.batch = cores;
+    function::Functions functions(loop, pool, sessions, runs, jobs, std::move(function_options));
+    if (auto opened = functions.open(); !opened) return fail(opened.error());
+    function::Drafts drafts(pool, database_pool, *database, functions, (config.data / "packages" / "drafts").string());
+    function::Sweeps sweeps(loop, pool, sessions, jobs, functions, (config.data / "scratch").string());
+
     accounts::Accounts accounts(loop, database_pool, *database, *loop_database, std::move(account_options));
     accounts.who().set_operator_token(token->token);
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
     api::Context context{.settings = {}, .loop = loop, .pool = pool,
-                         .accounts = config.auth == Auth::token ? &accounts : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs,
+                         .accounts = config.auth == Auth::token ? &accounts : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs, .functions = functions, .drafts = drafts, .sweeps = sweeps,
                          .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = ""};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
@@ -335,7 +353,8 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     EngineWatch engine_watch(config, std::move(flags), surroundings, sessions, namespaces);
     async::TaskGroup background(loop);
     background.spawn(EngineWatch::run(&engine_watch), "engine watch");
-    background.spawn(open_sessions(&sessions, &runs, &loop, &failed), "open sessions");
+    background.spawn(open_sessions(&sessions, &runs, &drafts, &loop, &failed), "open sessions");
+    background.spawn(functions.watch(), "functions watch");
     // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
     accounts.on_ended([&sessions, &server](const accounts::Ended& ended) {
       const bool whole_user = ended.what == accounts::Ended::What::user;

@@ -81,6 +81,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   const std::string engine, name;
   const Limits limits;
   const bool own;          // a token's own kernel
+  std::shared_ptr<const Bare> bare;  // for one piece of work only
   bool record_at_start = true;  // a kernel that holds nothing yet is not recorded: nothing can be lost
 
   State state = State::starting;

@@ -47,12 +47,14 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
   struct Job {
     std::optional<Session> session;
     Ticket ticket;
+    std::shared_ptr<Doing> doing;  // instead of both
     bool cancelled = false;
     async::Event over;
   };
   Manager& sessions;
   run::Runs& runs;
   std::map<std::string, std::shared_ptr<Job>> jobs;  // by run id
+  std::vector<Again> again;
   async::TaskGroup tasks;
 
   // From the queue to the disk.
@@ -122,6 +124,33 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     co_return record;
   }
 
+  static Task<Result<run::Record>> start_doing(std::shared_ptr<Impl> self, run::NewRun what, std::shared_ptr<Doing> doing) {
+    worker::EngineInfo engine;
+    if (self->sessions.has_engine(what.engine)) {
+      auto ready = co_await self->sessions.engine_ready(what.engine);
+      if (!ready) co_return ready.take_error();
+      engine = std::move(*ready);
+    }
+    what.versions = versions(engine);
+    what.machine = machine();
+    auto record = co_await self->runs.create(std::move(what));
+    if (!record) co_return record.take_error();
+    auto job = std::make_shared<Job>();
+    job->doing = std::move(doing);
+    self->jobs[record->id] = job;
+    std::string id = record->id;
+    self->tasks.spawn(carry_out(self, std::move(id), job), "job");
+    co_return record;
+  }
+
+  static Task<void> carry_out(std::shared_ptr<Impl> self, std::string id, std::shared_ptr<Job> job) {
+    auto started = co_await self->runs.start(id);
+    if (!started) log::error("run " + id + ": " + started.error().message);
+    auto doing = job->doing;
+    auto answer = co_await doing->run(id);
+    co_await end(self, id, job, std::move(answer));
+  }
+
   static Task<void> repeat(std::shared_ptr<Impl> self, run::Record old, std::string id, std::shared_ptr<Job> job, Session session) {
     Result<Answer> answer = co_await play(self, old, job, session, id);
     co_await end(self, id, job, std::move(answer));
@@ -168,6 +197,19 @@ Task<Result<run::Record>> Jobs::start(User user, Session session, Call call, run
   return Impl::start(impl_, std::move(user), std::move(session), std::move(call), std::move(what));
 }
 
+Task<Result<run::Record>> Jobs::start(User user, run::NewRun what, std::shared_ptr<Doing> doing) {
+  what.owner = user.id;
+  what.owner_name = user.name;
+  co_return co_await Impl::start_doing(impl_, std::move(what), std::move(doing));
+}
+
+void Jobs::add_again(Again again) { impl_->again.push_back(std::move(again)); }
+
+std::shared_ptr<Doing> Jobs::doing(const std::string& id) const {
+  auto found = impl_->jobs.find(id);
+  return found == impl_->jobs.end() ? nullptr : found->second->doing;
+}
+
 Task<void> Jobs::wait(std::string id) {
   auto found = impl_->jobs.find(id);
   if (found == impl_->jobs.end()) co_return;
@@ -183,23 +225,31 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
   if (!old->history_complete)
     co_return Error{Code::conflict, "this run can't be repeated: what its session had done before is not known in full (too long, interrupted, "
                                     "or files were put there). Runs of fresh sessions can", ""};
-  std::string name = "rerun-" + random_hex(4);
-  auto session = co_await self->sessions.create(user, old->engine, std::move(name));
-  if (!session) co_return session.take_error();
   run::NewRun what;
   what.owner = user.id;
   what.owner_name = user.name;
   what.title = "rerun of " + (old->title.empty() ? id : old->title);
   what.kind = run::Kind::rerun;
-  what.session = session->id();
   what.engine = old->engine;
   what.inputs = {id};
   what.source = old->source;
   what.function = old->function;
   what.arguments = old->arguments;
-  what.history = old->history;
   what.options = old->options;
   if (kept_for.count() > 0) what.kept_for = kept_for;
+  for (auto again : self->again) {
+    auto doing = co_await again(user, *old);
+    if (!doing) co_return doing.take_error();
+    if (*doing) {
+      what.seeds = old->seeds;
+      co_return co_await Impl::start_doing(self, std::move(what), std::move(*doing));
+    }
+  }
+  std::string name = "rerun-" + random_hex(4);
+  auto session = co_await self->sessions.create(user, old->engine, std::move(name));
+  if (!session) co_return session.take_error();
+  what.session = session->id();
+  what.history = old->history;
   auto engine = co_await self->sessions.engine_ready(old->engine);
   what.versions = versions(engine ? *engine : worker::EngineInfo{});
   what.machine = machine();
@@ -224,12 +274,14 @@ Task<Result<void>> Jobs::cancel(User user, std::string id, std::chrono::millisec
   auto found = self->jobs.find(id);
   if (found == self->jobs.end()) co_return Error{Code::conflict, "the job is over", ""};
   found->second->cancelled = true;
+  if (found->second->doing) found->second->doing->cancel(grace);
   if (found->second->session && found->second->ticket.call) found->second->session->cancel(found->second->ticket, grace);
   co_return Result<void>{};
 }
 
 std::optional<Progress> Jobs::progress(const std::string& id) const {
   auto found = impl_->jobs.find(id);
+  if (found != impl_->jobs.end() && found->second->doing) return found->second->doing->progress();
   if (found == impl_->jobs.end() || !found->second->session || !found->second->ticket.call) return std::nullopt;
   if (!found->second->session->is_running(found->second->ticket)) return std::nullopt;
   return found->second->session->status().progress;
@@ -237,6 +289,7 @@ std::optional<Progress> Jobs::progress(const std::string& id) const {
 
 std::string Jobs::output(const std::string& id) const {
   auto found = impl_->jobs.find(id);
+  if (found != impl_->jobs.end() && found->second->doing) return found->second->doing->output();
   if (found == impl_->jobs.end() || !found->second->session) return "";
   return found->second->session->output_tail(16 * 1024);
 }

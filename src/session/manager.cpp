@@ -106,7 +106,8 @@ Result<void> Manager::Impl::may_add(const User& user, const std::string& engine,
                    "`isolation = \"reduced\"` in the configuration allows more", ""};
   }
   Limits limits = options.limits_for(engine, user.name);
-  auto mine = std::count_if(live.begin(), live.end(), [&](auto& entry) { return entry.second->owner.id == user.id; });
+  if (more == 0) return {};
+  auto mine = std::count_if(live.begin(), live.end(), [&](auto& entry) { return entry.second->owner.id == user.id && !entry.second->bare; });
   if (limits.sessions_per_user && static_cast<std::size_t>(mine) + more > limits.sessions_per_user)
     return Error{Code::too_many, "you have " + std::to_string(mine) + " sessions; " + std::to_string(limits.sessions_per_user) +
                                      " are allowed: end one first", ""};
@@ -126,7 +127,7 @@ Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string
 
 void Manager::Impl::put(std::shared_ptr<Session::Impl> session) {
   live[session->id] = session;
-  by_name[{session->owner.id, session->engine, session->name}] = session;
+  if (!session->bare) by_name[{session->owner.id, session->engine, session->name}] = session;
   if (auto used = engine_used.find(session->engine); used == engine_used.end() || used->second != Clock::time_point::max())
     engine_used[session->engine] = Clock::now();
   tasks.spawn(Session::Impl::run(session), "session");
@@ -293,7 +294,7 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
   std::map<std::string, std::vector<std::shared_ptr<Session::Impl>>> busy_of;
   for (auto& [id, session] : self->live)
-    if (session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
+    if (!session->bare && session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
   for (auto& [user, sessions] : busy_of) {
     std::string directory = self->options.users_directory + "/" + user;
     auto measure = [directory] { return bytes_below(directory); };
@@ -327,6 +328,21 @@ Task<Result<Session>> Manager::create(User user, std::string engine, std::string
   if (!session) co_return session.take_error();
   co_return Session(*session);
 }
+
+Result<Session> Manager::create_bare(User user, std::string engine, Bare what) {
+  auto self = impl_;
+  auto allowed = self->may_add(user, engine, 0);
+  if (!allowed) return allowed.take_error();
+  auto limits = what.limits;
+  auto session = std::make_shared<Session::Impl>(*self, std::move(user), engine, "", limits, false);
+  session->bare = std::make_shared<const Bare>(std::move(what));
+  session->record_at_start = false;
+  session->recorded = true;  // never
+  self->put(session);
+  return Session(session);
+}
+
+Limits Manager::limits_for(const std::string& engine, const std::string& user_name) const { return impl_->options.limits_for(engine, user_name); }
 
 Task<Result<Session>> Manager::kernel(User user, std::string engine, std::string name, bool own, bool fresh) {
   auto self = impl_;
@@ -384,7 +400,7 @@ Task<Result<Status>> Manager::status(User user, std::string id) {
   Error unknown{Code::not_found, "no session " + id, ""};
   auto found = self->live.find(id);
   if (found != self->live.end()) {
-    if (!user.is_operator && found->second->owner.id != user.id) co_return unknown;
+    if (found->second->bare || (!user.is_operator && found->second->owner.id != user.id)) co_return unknown;
     co_return Session(found->second).status();
   }
   store::Database* database = &self->database;
@@ -413,7 +429,7 @@ Task<Result<Status>> Manager::status(User user, std::string id) {
 
 std::optional<Session> Manager::find(const User& user, const std::string& id) const {
   auto found = impl_->live.find(id);
-  if (found == impl_->live.end() || (!user.is_operator && found->second->owner.id != user.id)) return std::nullopt;
+  if (found == impl_->live.end() || found->second->bare || (!user.is_operator && found->second->owner.id != user.id)) return std::nullopt;
   return Session(found->second);
 }
 
@@ -426,7 +442,7 @@ std::optional<Session> Manager::find_named(const User& user, const std::string& 
 std::vector<Status> Manager::list(const User& user) const {
   std::vector<Status> out;
   for (auto& [id, session] : impl_->live)
-    if (user.is_operator || session->owner.id == user.id) out.push_back(Session(session).status());
+    if (!session->bare && (user.is_operator || session->owner.id == user.id)) out.push_back(Session(session).status());
   std::sort(out.begin(), out.end(), [](const Status& a, const Status& b) { return a.created < b.created; });
   return out;
 }

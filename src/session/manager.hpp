@@ -25,6 +25,14 @@ struct User {
   bool is_operator = false;  // sees and may end everything
 };
 
+/// A session for one piece of work, such as a call of a function. It sees nobody's files: no ~/work, no operator mounts. It is not
+/// listed, not recorded, found by nobody, and does not count among its user's sessions. Who made it ends it.
+struct Bare {
+  std::vector<std::pair<std::string, std::string>> packages;  // as worker::SessionOptions::packages
+  Limits limits;
+  int nice = 0;
+};
+
 struct ManagerOptions {
   std::vector<worker::EngineOptions> engines;
   std::function<Limits(const std::string& engine, const std::string& user_name)> limits_for;
@@ -51,6 +59,10 @@ class Manager {
 
   /// A new session; conflict when the user has a live one of that name on that engine.
   async::Task<Result<Session>> create(User user, std::string engine, std::string name);
+  /// Queued calls wait until it has started. What can't start says so at its first call.
+  Result<Session> create_bare(User user, std::string engine, Bare what);
+  /// What a session of this user on this engine may use.
+  [[nodiscard]] Limits limits_for(const std::string& engine, const std::string& user_name) const;
   /// "session-1" or the next one that no session of the user on that engine has.
   [[nodiscard]] std::string free_name(const User& user, const std::string& engine) const;
   /// The user's kernel of that name, made at the first call. `own`: the token's own kernel, which idle time does not end.

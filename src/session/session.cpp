@@ -118,8 +118,10 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   if (found == m.engines.end()) co_return Error{Code::not_found, "no engine named " + self->engine, ""};
 
   auto shared_manager = m.shared_from_this();
-  auto prepared = co_await Manager::Impl::prepare_work(shared_manager, self->owner.id);
-  if (!prepared) co_return prepared.take_error();
+  if (!self->bare) {
+    auto prepared = co_await Manager::Impl::prepare_work(shared_manager, self->owner.id);
+    if (!prepared) co_return prepared.take_error();
+  }
 
   const auto& engine_options = found->second->options();
   if (!engine_options.namespaces) {
@@ -130,8 +132,9 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
 
   worker::SessionOptions options;
   options.id = self->id;
-  options.user = self->owner.id;
-  if (m.options.mounts_for) options.mounts = m.options.mounts_for(self->engine, self->owner.name);
+  if (self->bare) options.packages = self->bare->packages;
+  else options.user = self->owner.id;
+  if (m.options.mounts_for && !self->bare) options.mounts = m.options.mounts_for(self->engine, self->owner.name);
   options.files = self->limits.files;
   options.processes = self->limits.processes;
   options.file_bytes = self->limits.work_quota_bytes;
@@ -181,6 +184,7 @@ std::string Session::Impl::go_options(bool dormant) const {
                   {"processes", limits.processes}};
   auto found = manager.engines.find(engine);
   if (found != manager.engines.end() && found->second->options().kind == "nest") go["modules"] = manager.options.modules;  // the others would import NEST for nothing
+  if (bare && bare->nice > 0) go["nice"] = bare->nice;
   if (dormant) go["dormant"] = true;
   return json::serialize(go);
 }
@@ -199,14 +203,15 @@ void Session::Impl::adopt(std::shared_ptr<Process> fresh) {
 Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self) {
   std::string home = self->home, work = self->manager.options.users_directory + "/" + self->owner.id;
   auto uid = self->manager.options.uid;
-  auto make = [home, work, uid]() -> Result<void> {
+  const bool linked = !self->bare;
+  auto make = [home, work, uid, linked]() -> Result<void> {
     std::error_code error;
     for (const std::string& directory : {home, home + "/home", home + "/tmp"}) {
       std::filesystem::create_directory(directory, error);
       if (error || (uid && ::chown(directory.c_str(), *uid, *uid) != 0))
         return Error{Code::insufficient_storage, "can't make the session's directory " + directory, ""};
     }
-    std::filesystem::create_symlink(work, home + "/home/work", error);
+    if (linked) std::filesystem::create_symlink(work, home + "/home/work", error);
     if (error) return Error{Code::insufficient_storage, "can't link ~/work: " + error.message(), ""};
     return {};
   };
@@ -502,7 +507,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   auto process = self->process;
   if (self->running && !self->running_reads) self->dirty = true;
   // An end that was wanted has its cause already: it is written down while the process goes.
-  const bool wanted = self->intended_end && self->recorded;
+  const bool wanted = self->intended_end && self->recorded && !self->bare;
   if (wanted) {
     process->drain_output(self->ring, self->listener.get());
     m.tasks.spawn(record_end(self, {self->intended_end->first, self->intended_end->second, self->ring.tail(tail_bytes), std::chrono::system_clock::now()}),
@@ -543,12 +548,12 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   cause.tail = self->ring.tail(tail_bytes);
   self->cause = cause;
   self->state = State::ended;
-  log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
+  if (!self->bare) log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
 
   // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.
   if (wanted) {
     co_await self->end_written.wait();
-  } else if (self->recorded) {
+  } else if (self->recorded && !self->bare) {
     Cause why = cause;
     co_await record_end(self, std::move(why));
   }

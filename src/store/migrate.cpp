@@ -200,6 +200,64 @@ Result<void> accounts(Database& database) {
   )sql");
 }
 
+// Any kind of run, and packages of functions.
+Result<void> functions(Database& database) {
+  return database.script(R"sql(
+    CREATE TABLE runs_of_any_kind (
+      seq              INTEGER PRIMARY KEY AUTOINCREMENT,
+      id               TEXT NOT NULL UNIQUE,
+      owner            TEXT NOT NULL,
+      owner_name       TEXT NOT NULL,
+      title            TEXT NOT NULL,
+      kind             TEXT NOT NULL,
+      state            TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled', 'lost')),
+      session          TEXT NOT NULL,
+      engine           TEXT NOT NULL,
+      parent_session   TEXT,
+      inputs           TEXT NOT NULL,
+      source           TEXT,
+      function         TEXT,
+      arguments        TEXT,
+      history          TEXT NOT NULL,
+      history_count    INTEGER NOT NULL,
+      history_complete INTEGER NOT NULL,
+      versions         TEXT NOT NULL,
+      machine          TEXT NOT NULL,
+      seeds            TEXT NOT NULL,
+      options          TEXT NOT NULL,
+      created_ms       INTEGER NOT NULL,
+      started_ms       INTEGER,
+      ended_ms         INTEGER,
+      expires_ms       INTEGER,
+      kept_for_ms      INTEGER,
+      error            TEXT,
+      stdout           BLOB NOT NULL DEFAULT x'',
+      bytes            INTEGER NOT NULL,
+      datasets         TEXT NOT NULL DEFAULT '[]',
+      layout           TEXT NOT NULL DEFAULT '{}',
+      CHECK ((ended_ms IS NULL) = (state IN ('queued', 'running')))
+    ) STRICT;
+    INSERT INTO runs_of_any_kind SELECT * FROM runs;
+    DROP TABLE runs;
+    ALTER TABLE runs_of_any_kind RENAME TO runs;
+    CREATE INDEX runs_by_owner ON runs (owner, seq);
+    CREATE INDEX runs_by_expiry ON runs (expires_ms) WHERE expires_ms IS NOT NULL;
+    CREATE INDEX runs_unfinished ON runs (state) WHERE state IN ('queued', 'running');
+    -- A published version of a user's package; the files lie below DIR/packages/shown by their hash, and never change.
+    CREATE TABLE package_versions (
+      owner        TEXT NOT NULL,
+      owner_name   TEXT NOT NULL,
+      name         TEXT NOT NULL,
+      version      INTEGER NOT NULL,
+      hash         TEXT NOT NULL,
+      audience     TEXT NOT NULL,
+      created_ms   INTEGER NOT NULL,
+      withdrawn_ms INTEGER,
+      PRIMARY KEY (owner, name, version)
+    ) STRICT;
+  )sql");
+}
+
 }  // namespace
 
 Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
@@ -235,7 +293,7 @@ Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
 }
 
 const std::vector<Migration>& migrations() {
-  static const std::vector<Migration> steps = {first, runs, accounts};
+  static const std::vector<Migration> steps = {first, runs, accounts, functions};
   return steps;
 }
 

@@ -9,7 +9,7 @@ namespace myelin::store {
 namespace {
 
 constexpr std::size_t longest_listed = 64 * 1024;
-constexpr std::array<std::string_view, 3> kinds = {"exec", "call", "rerun"};
+constexpr std::array<std::string_view, 5> kinds = {"exec", "call", "rerun", "function", "sweep"};
 constexpr std::array<std::string_view, 6> states = {"queued", "running",   "done",
                                                     "failed", "cancelled", "lost"};
 

@@ -9,7 +9,7 @@
 
 namespace myelin::store {
 
-enum class RunKind { exec, call, rerun };
+enum class RunKind { exec, call, rerun, function, sweep };
 enum class RunState { queued, running, done, failed, cancelled, lost };
 [[nodiscard]] std::string_view name_of(RunKind kind);
 [[nodiscard]] std::string_view name_of(RunState state);

@@ -396,6 +396,8 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
         if (self->options.mounts[n].source == mount.source && self->options.mounts[n].target == mount.target)
           mounts.push_back(json::array{json::string("/.myelin/mounts/" + std::to_string(n)), json::string(mount.target),
                                        json::string(mount.writable ? "rw" : "ro")});
+    for (const auto& [name, target] : session.packages)
+      mounts.push_back(json::array{json::string("/.myelin/packages/" + name), json::string(target), json::string("ro")});
     std::string request_id = session.id + "." + random_hex(4);
     json::object request{{"spawn", json::object{
         {"id", request_id},

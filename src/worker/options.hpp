@@ -27,6 +27,7 @@ struct EngineOptions {
   std::string enter_library;          // libmyelin_enter.so
   std::string package_directory;      // the directory that holds the Python package `myelin`
   std::string users_directory;        // below it one directory a user: their ~/work
+  std::string packages_directory;     // below it one directory a package of functions, see SessionOptions::packages; may be empty
   std::string cache_directory;        // what zygotes may write (a font cache, …); sessions never see it
   std::vector<Mount> mounts;
   std::uint64_t scratch_bytes = 2ull << 30;
@@ -38,7 +39,8 @@ struct EngineOptions {
 
 struct SessionOptions {
   std::string id;
-  std::string user;                   // directory name below users_directory
+  std::string user;                   // directory name below users_directory; empty: nobody's files
+  std::vector<std::pair<std::string, std::string>> packages;  // names below packages_directory, shown read-only at these targets
   std::vector<Mount> mounts;          // source: as in EngineOptions::mounts
   std::uint64_t files = 1024;
   std::uint64_t processes = 512;

@@ -96,6 +96,7 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
     text += line("bind", "ro " + options.enter_library + " " + options.enter_library);
     text += line("bind", "rw " + options.users_directory + " /.myelin/users");
     text += line("bind", "rw " + options.cache_directory + " /.myelin/cache");
+    if (!options.packages_directory.empty()) text += line("bind", "?ro " + options.packages_directory + " /.myelin/packages");
     int number = 0;
     for (const Mount& mount : options.mounts) {
       text += line("bind", std::string(mount.writable ? "rw " : "ro ") + mount.source + " /.myelin/mounts/" +

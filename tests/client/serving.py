@@ -11,8 +11,8 @@ import contract_server
 
 # What the real server has. A feature that is added here is tested on it.
 REAL = {"exec", "sessions", "interrupt", "output", "socket", "nest", "branch", "checkpoints", "tokens", "engines",
-        "call", "jobs", "runs", "stream", "loop", "files"}
-STAND_IN_LACKS = {"nest"}
+        "call", "functions", "jobs", "runs", "stream", "loop", "files"}
+STAND_IN_LACKS = {"nest", "functions"}
 
 
 class Served:

@@ -11,10 +11,11 @@ installed, arrays arrive as numpy arrays.
 
 from . import errors
 from .errors import *  # noqa: F401,F403 - one class for each code
+from .functions import Function, Functions
 from .native import Checkpoint, Client, Files, Job, Loop, Result, Run, Session, Stream, Tokens
 from .nest import BadRequest, NESTServerClient, NESTServerError
 
-__all__ = ["BadRequest", "Checkpoint", "Client", "Files", "Job", "Loop", "NESTServerClient", "NESTServerError", "Result", "Run", "Session",
+__all__ = ["BadRequest", "Checkpoint", "Client", "Files", "Function", "Functions", "Job", "Loop", "NESTServerClient", "NESTServerError", "Result", "Run", "Session",
            "Stream", "Tokens", "load_ipython_extension", "unload_ipython_extension", *(n for n in errors.__all__ if n[0].isupper())]
 
 

@@ -33,6 +33,18 @@ class BadRequestError(MyelinError):
     """The request can't be understood."""
 
 
+class InvalidError(MyelinError):
+    """Values in the request are wrong; ``errors``: a list of dicts with ``field`` and ``message``."""
+
+    @property
+    def errors(self):
+        return self.problem.get("errors") or []
+
+
+class BrokenError(MyelinError):
+    """The package of the function can't be read; ``text`` and ``line`` say why, ``problem["file"]`` where."""
+
+
 class UnauthorizedError(MyelinError):
     """No token, or not a valid one."""
 
@@ -98,7 +110,7 @@ class UnreachableError(MyelinError):
 
 
 by_code = {
-    "bad_request": BadRequestError, "unauthorized": UnauthorizedError, "forbidden": ForbiddenError, "misdirected": ForbiddenError,
+    "bad_request": BadRequestError, "invalid": InvalidError, "broken": BrokenError, "unauthorized": UnauthorizedError, "forbidden": ForbiddenError, "misdirected": ForbiddenError,
     "not_found": NotFoundError, "method_not_allowed": MethodNotAllowedError, "conflict": ConflictError, "gone": GoneError,
     "worker_lost": GoneError, "too_large": TooLargeError, "header_too_large": TooLargeError,
     "unsupported_media_type": UnsupportedMediaTypeError, "call_failed": CallFailedError, "interrupted": CallInterruptedError,

@@ -9,6 +9,7 @@ import warnings
 
 from . import cbor
 from .errors import ConflictError, DeadlineError, GoneError, MyelinError, NotFoundError, UnavailableError, UnreachableError, problem
+from .functions import Functions
 from .nest import _plain
 from .transport import Transport, quoted, quoted_path
 from .websocket import Closed, WebSocket
@@ -33,6 +34,7 @@ class Client:
         self._transport = Transport(url, token or os.environ.get("MYELIN_TOKEN") or None, socket, timeout)
         self.files = Files(self, "/v1/files")
         self.tokens = Tokens(self)
+        self.functions = Functions(self)
 
     def __repr__(self):
         return "Client(%r)" % self._transport.where
@@ -127,6 +129,20 @@ class Client:
                 break
             wanted["after"] = page["next"]
         return found
+
+    def sweep(self, what, grid=None, points=None, parameters=None, source=None, returns=None, title=None, keep=True, timeout_s=None, seed=None):
+        """A Job over many points: ``grid`` (name -> values) or ``points`` (a list of dicts). ``what``: a function's name, with ``parameters``
+        that are the same for all; or a Session, of which each point is a branch that runs ``source`` with the point's values as globals and
+        gives ``returns``. The job's result has one array for each value."""
+        content = {"grid": grid, "points": points, "title": title, "timeout_s": timeout_s, "seed": seed}
+        if isinstance(what, Session):
+            content.update(session=what.id, source=source or "", **{"return": returns})
+        else:
+            content.update(function=getattr(what, "id", what), parameters=dict(parameters or {}))
+        content = {name: value for name, value in content.items() if value is not None}
+        if not keep:
+            content["keep"] = False
+        return Job(self, self._value("POST", "/v1/sweeps", content))
 
     def run(self, run_id):
         return Run(self, self._value("GET", "/v1/runs/" + quoted(run_id)))

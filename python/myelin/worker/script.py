@@ -101,29 +101,31 @@ _TEXT_LIMIT = 64 << 10
 _FRAMES = 50
 
 
-def describe(error):
-    """The fields `class`, `text`, `line` (if known) and `traceback` of an error: of the script's own frames only."""
+def describe(error, root=None):
+    """The fields `class`, `text`, `line` (if known) and `traceback` of an error: of the script's own frames only, and of those of
+    the files below `root`."""
     described = {"class": type(error).__name__, "text": clean(first_argument(error)[:_TEXT_LIMIT])}
     frames = []
     tb = error.__traceback__
     while tb is not None:
-        if tb.tb_frame.f_code.co_filename == NAME:
-            frames.append((tb.tb_lineno, tb.tb_frame.f_code.co_name))
+        name = tb.tb_frame.f_code.co_filename
+        if name == NAME or root is not None and name.startswith(root + "/"):
+            frames.append((tb.tb_lineno, tb.tb_frame.f_code.co_name, name))
         tb = tb.tb_next
     line = frames[-1][0] if frames else None
     if isinstance(error, SyntaxError) and error.filename == NAME and error.lineno:
         line = error.lineno
         if not frames or frames[-1][0] != line:
-            frames.append((line, "<module>"))
+            frames.append((line, "<module>", NAME))
     lines = []
     if len(frames) > _FRAMES:
         skipped = len(frames) - _FRAMES
-        frames = frames[: _FRAMES // 2] + [(0, f"... {skipped} more ...")] + frames[-_FRAMES // 2 :]
-    for number, name in frames:
+        frames = frames[: _FRAMES // 2] + [(0, f"... {skipped} more ...", NAME)] + frames[-_FRAMES // 2 :]
+    for number, name, file in frames:
         if not number:
             lines.append(name)
             continue
-        text = linecache.getline(NAME, number).strip()
+        text = linecache.getline(file, number).strip()
         lines.append(clean(f"line {number}, in {name}" + (f": {text[:400]}" if text else "")))
     if line:
         described["line"] = line

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import PROTOCOL, arguments, branch, files, protocol, rope, saving, script
+from . import PROTOCOL, arguments, branch, files, functions, protocol, rope, saving, script
 from .interrupts import Interrupts
 from .output import KEEP_BYTES, RATE_BYTES, Capture, Tee
 
@@ -48,6 +48,7 @@ class Session:
         self._kernel_errors = engine.kernel_errors()
         self._states = []
         self.scripted = False  # the running call is a script
+        self.sources = None  # below it lie the files of the package whose function runs
 
     # -- for engines --------------------------------------------------------------------------------------------------
 
@@ -79,6 +80,8 @@ class Session:
         """From the entered sandbox to the first call. False if the server closed the channel before `go`."""
         self.interrupts.install()
         options = self._enter()
+        if options.get("nice"):
+            os.nice(int(options["nice"]))
         threads = options.get("threads")
         if threads:
             for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
@@ -296,6 +299,9 @@ class Session:
             if "call" in request:
                 return {"data": self._call_function({"function": request["call"], "args": request.get("args", [])})["data"]}
             return self.engine.step(request)
+        if method == "function":
+            self.sources = meta["root"]
+            return functions.do(meta, raw, self)
         if method == "version":
             return self.engine.version()
         if method == "save":
@@ -339,6 +345,10 @@ class Session:
             if request.get("fresh"):
                 self._spaces = None
             space = self._space()
+            if "set" in request:
+                if not isinstance(request["set"], dict):
+                    raise TypeError("set is an object: names of globals and their values")
+                space.update(request["set"])
         else:
             space = script.fresh_globals(self._names)
         script.run(source, space)
@@ -380,7 +390,7 @@ class Session:
         return {"data": value, "stdout": script.clean(self.stdout.take())}
 
     def _error(self, error, interrupted):
-        described = script.describe(error)
+        described = script.describe(error, self.sources)
         if isinstance(error, SystemExit):
             code = error.code
             described["text"] = "the script ended itself by exit()" if code is None else f"the script ended itself by exit({code!r})"

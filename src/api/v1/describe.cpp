@@ -58,7 +58,7 @@ json::object problem_of(const Error& error) {
     json::error_code failed;
     auto detail = json::parse(error.detail, failed);
     if (!failed && detail.is_object())
-      for (const char* key : {"class", "text", "line", "stdout", "traceback", "kernel"})
+      for (const char* key : {"class", "text", "file", "line", "stdout", "traceback", "kernel", "errors", "package"})
         if (auto* value = detail.get_object().if_contains(key)) o[key] = *value;
   }
   return o;

@@ -192,6 +192,39 @@ const std::string& openapi() {
   return text;
 }
 
+std::string openapi_with(const std::vector<function::FunctionPtr>& functions) {
+  auto described = build();
+  auto& paths = described["paths"].get_object();
+  for (auto& f : functions) {
+    auto& d = f->declaration;
+    json::object body{{"type", "object"}, {"properties", json::object{{"parameters", function::schema_of(d)}, {"keep", json::object{{"type", "boolean"}}},
+                                                                      {"title", json::object{{"type", "string"}}}, {"timeout_s", json::object{{"type", "number"}}},
+                                                                      {"seed", json::object{{"type", "integer"}}}}}};
+    json::object results;
+    for (auto& [name, result] : d.results) {
+      json::object one;
+      auto& o = result.as_object();
+      if (!o.at("help").as_string().empty()) one["description"] = o.at("help");
+      if (!o.at("unit").as_string().empty()) one["x-unit"] = o.at("unit");
+      results[name] = std::move(one);
+    }
+    json::object data;
+    if (!results.empty()) data = {{"type", "object"}, {"properties", std::move(results)}};
+    json::object answer{{"type", "object"}, {"properties", json::object{{"data", std::move(data)}, {"stdout", json::object{{"type", "string"}}}}}};
+    auto content = [](json::object schema) { return json::object{{"application/json", json::object{{"schema", std::move(schema)}}}}; };
+    json::object operation{{"operationId", "call_" + f->package + "_" + d.name}, {"summary", d.title.empty() ? d.signature : d.title}, {"tags", json::array{"functions of this server"}},
+                           {"requestBody", json::object{{"content", content(std::move(body))}}},
+                           {"responses", json::object{{"200", json::object{{"description", "the result"}, {"content", content(std::move(answer))}}},
+                                                      {"default", json::object{{"$ref", "#/components/responses/problem"}}}}}};
+    if (!d.description.empty()) operation["description"] = d.description;
+    if (f->visibility == function::Visibility::everyone) operation["security"] = json::array();
+    paths["/v1/functions/" + f->id] = json::object{{"post", std::move(operation)}};
+  }
+  std::string out;
+  pretty(out, described, 0);
+  return out + "\n";
+}
+
 const std::string& reference_page() {
   static const std::string text = page();
   return text;

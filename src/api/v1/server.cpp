@@ -1,6 +1,7 @@
 // The server itself: health, status, engines, metrics, the description of the API.
 
 #include "api/v1/describe.hpp"
+#include "api/v1/functions.hpp"
 #include "api/v1/openapi.hpp"
 #include "http/server.hpp"
 
@@ -115,7 +116,11 @@ Task<http::Response> metrics(Context& context, Asked asked) {
   co_return http::reply(200, "text/plain; version=0.0.4; charset=utf-8", std::move(out));
 }
 
-Task<http::Response> description(Context&, Asked) { co_return http::reply(200, "application/json", openapi()); }
+Task<http::Response> description(Context& context, Asked asked) {
+  auto functions = context.functions.catalog()->list(asked.who);
+  if (functions.empty()) co_return http::reply(200, "application/json", openapi());
+  co_return http::reply(200, "application/json", openapi_with(functions));
+}
 
 Task<http::Response> docs(Context&, Asked) {
   auto response = http::reply(200, "text/html; charset=utf-8", reference_page());

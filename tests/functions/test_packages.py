@@ -1,0 +1,147 @@
+"""Packages that users write themselves: drafts, checks, trials, versions; MOD files."""
+
+import pytest
+
+from functions.conftest import call, value
+
+LEAKY = """NEURON {
+    SUFFIX leaky
+    NONSPECIFIC_CURRENT i
+    RANGE g, e
+}
+PARAMETER { g = 0.001 e = -65 }
+ASSIGNED { v i }
+BREAKPOINT { i = g*(v-e) }
+"""
+CELL = """
+from typing import Annotated
+from myelin.function import Range, Unit, function
+from neuron import h
+
+@function(engine="neuron", deterministic=True)
+def rest(g: Annotated[float, Unit("S/cm2"), Range(0, 1)] = 0.01):
+    h.load_file("stdrun.hoc")
+    s = h.Section(name="s")
+    s.insert("leaky")
+    s(0.5).leaky.g = g
+    h.finitialize(-70)
+    h.continuerun(5)
+    return {"v": s(0.5).v}
+"""
+
+
+def put(client, path, text):
+    answer = client.request("PUT", "/v1/packages/" + path, text, {"Content-Type": "text/plain"})
+    assert answer.status == 201, answer
+
+
+def check(client, package):
+    answer = client.post("/v1/packages/%s/check" % package, {})
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def test_from_a_draft_to_versions(user):
+    anna, ben = user(), user()
+    put(anna, "alpha/files/alpha.py", "def f(x: float = 1.0):\n    return x + 1\n")
+    checked = check(anna, "alpha")
+    assert checked["ok"] and checked["functions"][0]["schema"]["properties"]["x"]["type"] == "number"
+    assert anna.post("/v1/packages/alpha/try/f", {"parameters": {"x": 2}}).json()["data"] == 3
+    assert anna.post("/v1/packages/alpha/try/f", {"parameters": {"x": "a"}}).status == 422
+    assert call(anna, "alpha.f").status == 404  # not published yet
+    assert anna.post("/v1/packages/alpha/publish", {"to": "me"}).json()["version"] == 1
+    assert value(anna, "alpha.f") == 2 and call(ben, "alpha.f").status == 404
+    put(anna, "alpha/files/alpha.py", "def f(x: float = 1.0):\n    return x + 10\n")
+    assert value(anna, "alpha.f") == 2  # the draft is not what is published
+    assert anna.post("/v1/packages/alpha/publish", {"to": "all"}).json()["version"] == 2
+    assert value(ben, "alpha.f") == 11 and value(ben, "alpha.f?version=1") == 2
+    assert call(ben, "alpha.f?version=3").status == 404
+    shown = anna.get("/v1/packages/alpha").json()
+    assert [v["version"] for v in shown["versions"]] == [1, 2] and shown["published"] == {"version": 2, "to": "all"}
+    assert ben.get("/v1/packages/alpha").status == 404 and ben.get("/v1/packages/alpha/files/alpha.py").status == 404
+    assert anna.request("DELETE", "/v1/packages/alpha").status == 204
+    assert call(anna, "alpha.f").status == 404 and call(ben, "alpha.f?version=1").status == 404
+    assert anna.get("/v1/packages/alpha/files/alpha.py").text.startswith("def f")
+    assert anna.request("DELETE", "/v1/packages/alpha?files").status == 204
+    assert anna.get("/v1/packages/alpha/files/alpha.py").status == 404
+
+
+def test_publishing_what_is_broken_or_taken(user, folder, client):
+    anna, ben = user(), user()
+    put(anna, "beta/files/beta.py", "def f(:\n")
+    checked = check(anna, "beta")
+    assert not checked["ok"] and checked["errors"] == [{"file": "beta.py", "line": 1, "text": "SyntaxError: invalid syntax"}]
+    for answer in (anna.post("/v1/packages/beta/publish", {"to": "me"}), anna.post("/v1/packages/beta/try/f", {})):
+        assert answer.status == 409 and answer.json()["code"] == "broken" and answer.json()["line"] == 1
+    put(anna, "beta/files/beta.py", "_x = 1\n")
+    assert anna.post("/v1/packages/beta/publish", {"to": "me"}).status == 409
+    put(anna, "beta/files/beta.py", "def f(): return 'anna'\n")
+    for to in ("", "nobody", "group:", "group:a b", "../x"):
+        assert anna.post("/v1/packages/beta/publish", {"to": to}).status == 400, to
+    assert anna.post("/v1/packages/beta/publish", {"to": "public"}).status == 403
+    assert anna.post("/v1/packages/beta/publish", {"to": "all"}).status == 201
+    put(ben, "beta/files/beta.py", "def f(): return 'ben'\n")
+    assert ben.post("/v1/packages/beta/publish", {"to": "all"}).status == 409
+    assert ben.post("/v1/packages/beta/publish", {"to": "me"}).status == 201
+    assert value(ben, "beta.f") == "ben" and value(anna, "beta.f") == "anna"
+    folder.put("taken.py", "def f(): return 'operator'\n")
+    assert value(anna, "taken.f") == "operator"
+    put(anna, "taken/files/taken.py", "def f(): return 'anna'\n")
+    assert anna.post("/v1/packages/taken/publish", {"to": "all"}).status == 409
+
+
+def test_a_group_is_for_its_members(user):
+    anna, ben = user(), user()
+    put(anna, "gamma/files/gamma.py", "def f(): return 1\n")
+    assert anna.post("/v1/packages/gamma/publish", {"to": "group:physiology"}).status == 201
+    assert value(anna, "gamma.f") == 1 and call(ben, "gamma.f").status == 404
+
+
+@pytest.mark.parametrize("path", ["delta/files/..%2Fx.py", "delta/files/a%2F..%2F..%2Fx", "delta/files/.hidden", "delta/files/a%00b", "delta/files/a%20b", "1x/files/a.py",
+                                  "a-b/files/a.py", "..%2Fdelta/files/a.py", "delta/files/" + "a" * 300, "delta/files/" + "/".join("abcdefghij"), "delta/files/"])
+def test_paths_that_lead_elsewhere(client, path):
+    assert client.request("PUT", "/v1/packages/" + path, "x").status in (400, 404), path
+    assert client.get("/v1/packages/" + path).status in (400, 404), path
+
+
+def test_sizes_are_bounded(user):
+    anna = user()
+    assert anna.request("PUT", "/v1/packages/big/files/a.py", "x" * (1 << 20)).status == 201
+    assert anna.request("PUT", "/v1/packages/big/files/b.py", "x" * ((1 << 20) + 1)).status == 413
+    for i in range(15):
+        assert anna.request("PUT", "/v1/packages/big/files/p%d.txt" % i, "x" * (1 << 20)).status == 201
+    assert anna.request("PUT", "/v1/packages/big/files/last.txt", "x").status == 507
+    assert anna.request("DELETE", "/v1/packages/big?files").status == 204
+
+
+def test_mod_files(user):
+    anna = user()
+    put(anna, "cell/files/cell.py", CELL)
+    put(anna, "cell/files/mod/leaky.mod", LEAKY)
+    checked = check(anna, "cell")
+    assert checked["ok"] and checked["engine"] == "neuron", checked
+    answer = anna.post("/v1/packages/cell/try/rest", {"parameters": {"g": 0.01}})
+    assert answer.status == 200 and answer.json()["data"]["v"] == pytest.approx(-65, abs=1e-6), answer
+    assert anna.post("/v1/packages/cell/publish", {"to": "all"}).status == 201
+    assert call(user(), "cell.rest", g=0.02).status == 200
+    for change, line in ((("i = g*(v-e)", "i + = g*(v-e)"), 8), (("i = g*(v-e)", "i = q*(v-e)"), 8), (("RANGE g, e", "RANGE g, e,"), None),
+                         (("}\nASSIGNED", "}\nVERBATIM\nint broken = ;\nENDVERBATIM\nASSIGNED"), 8)):
+        put(anna, "cell/files/mod/leaky.mod", LEAKY.replace(*change))
+        checked = check(anna, "cell")
+        assert not checked["ok"], change
+        (error,) = checked["errors"]
+        assert error["file"] == "mod/leaky.mod" and error["text"].startswith("MOD:"), error
+        assert line is None or error["line"] == line, error
+    # What is published goes on.
+    assert call(user(), "cell.rest", g=0.03).status == 200
+
+
+def test_published_packages_survive_a_restart(make_server, data_root, _counter):
+    data = data_root / ("f%d" % next(_counter))
+    first = make_server(data=data)
+    client = first.client()
+    put(client, "stays/files/stays.py", "def f(): return 5\n")
+    assert client.post("/v1/packages/stays/publish", {"to": "all"}).status == 201
+    first.kill()
+    second = make_server(data=data)
+    assert value(second.client(), "stays.f") == 5
