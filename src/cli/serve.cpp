@@ -287,6 +287,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     function_options.packages = config.data / "packages";
     function_options.cache_bytes = config.functions.cache.of(0);
     function_options.deadline = std::chrono::seconds(config.functions.deadline_s);
+    function_options.scripts = exec;
     function_options.sweep_points = config.functions.sweep_points;
     function_options.runner.calls = config.functions.calls ? config.functions.calls : std::max(4u, 2 * cores);
     function_options.runner.spares = config.functions.spares;

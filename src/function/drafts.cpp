@@ -166,6 +166,7 @@ Task<Result<void>> Drafts::open() {
   std::map<std::pair<std::string, std::string>, store::PackageVersion> newest;
   for (auto& version : *versions)
     if (!version.withdrawn) newest[{version.owner, version.name}] = version;
+  if (!functions_.options().scripts) newest.clear();
   for (auto& [key, version] : newest) {
     fs::path shown = functions_.reader().shown() / version.hash;
     std::string name = version.name;

@@ -95,14 +95,14 @@ Result<Terms> read_terms(const std::string& body) {
 
 Functions::Functions(async::Loop& loop, async::Pool& pool, session::Manager& sessions, run::Runs& runs, session::Jobs& jobs, Options options)
     : pool_(pool), sessions_(sessions), runs_(runs), jobs_(jobs), options_(std::move(options)), runner_(sessions, options_.runner),
-      reader_(pool, sessions, runner_, options_.packages), catalog_(std::make_shared<Catalog>(loop, pool, reader_, options_.folder)), cache_(options_.cache_bytes) {
+      reader_(pool, sessions, runner_, options_.packages), catalog_(std::make_shared<Catalog>(loop, pool, reader_, options_.scripts ? options_.folder : std::filesystem::path())), cache_(options_.cache_bytes) {
   jobs_.add_again([this](session::User user, run::Record old) { return again(this, std::move(user), std::move(old)); });
 }
 
 Task<void> Functions::watch() {
   auto catalog = catalog_;
   for (;;) {
-    co_await Catalog::refresh(catalog);
+    if (options_.scripts) co_await Catalog::refresh(catalog);
     runner_.tidy();
     co_await async::sleep_for(milliseconds(1000));
   }

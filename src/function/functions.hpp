@@ -22,6 +22,7 @@ struct Options {
   std::uint64_t cache_bytes = 256ull << 20;
   std::chrono::seconds deadline{3600};  // of a call, where nothing else bounds it
   std::size_t sweep_points = 10'000;
+  bool scripts = true;             // false: no package is read or called, only the server's own functions
   RunnerOptions runner;
 };
 

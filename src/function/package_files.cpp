@@ -85,6 +85,7 @@ Result<void> sync_directory(const fs::path& path) {
 }  // namespace
 
 std::string fingerprint(const fs::path& folder, const std::string& name) {
+  if (folder.empty()) return "";
   std::vector<std::string> lines;
   for_files(folder, name, [&](const std::string& relative, const fs::path&, const struct stat& facts) {
     lines.push_back(relative + '\0' + std::to_string(facts.st_size) + ' ' + std::to_string(facts.st_mtim.tv_sec) + '.' + std::to_string(facts.st_mtim.tv_nsec) + ' ' +
@@ -98,6 +99,7 @@ std::string fingerprint(const fs::path& folder, const std::string& name) {
 
 std::map<std::string, std::string> find_packages(const fs::path& folder) {
   std::map<std::string, std::string> found;
+  if (folder.empty()) return found;
   std::error_code error;
   for (auto entries = fs::directory_iterator(folder, error); !error && entries != fs::directory_iterator(); entries.increment(error)) {
     std::error_code ignored;
