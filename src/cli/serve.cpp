@@ -339,6 +339,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     background.spawn(EngineWatch::run(&engine_watch), "engine watch");
     background.spawn(open_sessions(&sessions, &runs, &drafts, &loop, &failed), "open sessions");
     background.spawn(functions.watch(), "functions watch");
+    background.spawn(drafts.watch(), "drafts watch");
     if (config.auth == Auth::token) background.spawn(keep_uses(&database_pool, &tokens, &*database), "token uses");
 
     Stopper stopper{loop, server, sessions};

@@ -80,6 +80,7 @@ class Functions {
   static async::Task<Result<std::shared_ptr<session::Doing>>> again(Functions* self, session::User user, run::Record old);
 
   async::Pool& pool_;
+  async::Pool native_pool_;  // of its own: long computations must not keep those who encode and write waiting
   session::Manager& sessions_;
   run::Runs& runs_;
   session::Jobs& jobs_;
