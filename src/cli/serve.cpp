@@ -302,6 +302,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     function_options.packages = config.data / "packages";
     function_options.cache_bytes = config.functions.cache.of(0);
     function_options.deadline = std::chrono::seconds(config.functions.deadline_s);
+    function_options.scripts = exec;
     function_options.sweep_points = config.functions.sweep_points;
     function_options.runner.calls = config.functions.calls ? config.functions.calls : std::max(4u, 2 * cores);
     function_options.runner.spares = config.functions.spares;
@@ -355,6 +356,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     background.spawn(EngineWatch::run(&engine_watch), "engine watch");
     background.spawn(open_sessions(&sessions, &runs, &drafts, &loop, &failed), "open sessions");
     background.spawn(functions.watch(), "functions watch");
+    background.spawn(drafts.watch(), "drafts watch");
     // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
     accounts.on_ended([&sessions, &server](const accounts::Ended& ended) {
       const bool whole_user = ended.what == accounts::Ended::What::user;

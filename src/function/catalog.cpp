@@ -238,6 +238,17 @@ std::vector<FunctionPtr> Catalog::list(const accounts::Identity& who) const {
   return out;
 }
 
+std::set<std::string> Catalog::in_use() const {
+  std::set<std::string> out;
+  auto add = [&](const Published& package) {
+    out.insert(package.hash);
+    for (auto& one : package.functions) out.insert(one->mechanisms);
+  };
+  for (auto& [name, entry] : in_folder_) add(entry.package);
+  for (auto& [key, package] : of_users_) add(package);
+  return out;
+}
+
 std::vector<const Published*> Catalog::broken(const accounts::Identity& who) const {
   std::vector<const Published*> out;
   for (auto* package : seen_by(who))

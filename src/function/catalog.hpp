@@ -52,6 +52,8 @@ class Catalog {
   [[nodiscard]] const Published* package(const accounts::Identity& who, const std::string& name) const;
   /// All that `who` may call, by id.
   [[nodiscard]] std::vector<FunctionPtr> list(const accounts::Identity& who) const;
+  /// Directories below `shown` that calls may need now.
+  [[nodiscard]] std::set<std::string> in_use() const;
   /// What is broken, among the packages that `who` may see.
   [[nodiscard]] std::vector<const Published*> broken(const accounts::Identity& who) const;
 

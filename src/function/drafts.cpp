@@ -15,6 +15,8 @@ namespace fs = std::filesystem;
 using async::Task;
 
 constexpr std::size_t most_entries = 1000;
+constexpr std::uint64_t most_shown = 4ull << 30;  // bytes of copies of code
+constexpr async::milliseconds tidy_every{600'000};
 
 // Files below `path` of the tree, without what begins with a dot.
 Result<void> collect(const os::Tree& tree, const std::string& path, std::vector<DraftFile>& out, std::size_t depth) {
@@ -166,6 +168,7 @@ Task<Result<void>> Drafts::open() {
   std::map<std::pair<std::string, std::string>, store::PackageVersion> newest;
   for (auto& version : *versions)
     if (!version.withdrawn) newest[{version.owner, version.name}] = version;
+  if (!functions_.options().scripts) newest.clear();
   for (auto& [key, version] : newest) {
     fs::path shown = functions_.reader().shown() / version.hash;
     std::string name = version.name;
@@ -187,6 +190,23 @@ Task<Result<void>> Drafts::open() {
   }
   functions_.catalog()->complete();
   co_return Result<void>{};
+}
+
+Task<void> Drafts::watch() {
+  for (;;) {
+    co_await async::sleep_for(tidy_every);
+    auto used = functions_.catalog()->in_use();
+    store::Database* database = &database_;
+    auto load = [database] { return store::PackageRecords(*database).list(""); };
+    auto versions = co_await async::on_pool(database_pool_, std::move(load));
+    if (!versions) continue;  // what is in use is not known
+    for (auto& version : *versions)
+      if (!version.withdrawn) used.insert(version.hash);
+    auto shown = functions_.reader().shown();
+    auto clear = [shown, used] { return make_room(shown, used, most_shown); };
+    auto gone = co_await async::on_pool(pool_, std::move(clear));
+    if (gone) log::info("functions: " + std::to_string(gone) + " copies of old code were removed to make room");
+  }
 }
 
 Task<Result<std::vector<DraftInfo>>> Drafts::list(session::User user) {

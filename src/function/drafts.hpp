@@ -38,6 +38,8 @@ class Drafts {
 
   /// Puts what is published into the catalog.
   async::Task<Result<void>> open();
+  /// For ever: copies of drafts that nobody needs any more go when they take too much room.
+  async::Task<void> watch();
 
   async::Task<Result<std::vector<DraftInfo>>> list(session::User user);
   /// not_found for a package of which there is neither a file nor a version.

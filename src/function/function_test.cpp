@@ -119,6 +119,21 @@ TEST(Packages, AreFilesAndFolders) {
   EXPECT_EQ(read_package(d.path, "huge").error().code, Code::too_large);
 }
 
+TEST(Packages, OldCopiesMakeRoom) {
+  Directory d;
+  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(keep(d.path, name, {{"f.py", std::string(100'000, '#')}}));
+  auto ago = fs::file_time_type::clock::now();
+  fs::last_write_time(d.path / "b", ago - std::chrono::hours(3));
+  fs::last_write_time(d.path / "c", ago - std::chrono::hours(2));
+  EXPECT_EQ(make_room(d.path, {"b"}, 1 << 20), 0u);
+  EXPECT_EQ(make_room(d.path, {"b"}, 250'000), 1u);
+  EXPECT_TRUE(fs::exists(d.path / "a") && fs::exists(d.path / "b"));
+  EXPECT_FALSE(fs::exists(d.path / "c"));
+  fs::last_write_time(d.path / "a", ago - std::chrono::hours(4));
+  ASSERT_TRUE(keep(d.path, "a", {{"f.py", ""}}));  // in use again
+  EXPECT_GT(fs::last_write_time(d.path / "a"), ago - std::chrono::hours(1));
+}
+
 TEST(Packages, PathsStayInside) {
   for (auto good : {"a.py", "mod/na-1.mod", "a/b/c/d/e/f/g/h"}) EXPECT_TRUE(check_path(good)) << good;
   for (auto bad : {"", "/a", "a/", "a//b", "..", "a/../b", ".x", "a/.b", "a b", "a\nb", "ü.py", "a/b/c/d/e/f/g/h/i"}) EXPECT_FALSE(check_path(bad)) << bad;

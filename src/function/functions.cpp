@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <thread>
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
@@ -94,15 +95,15 @@ Result<Terms> read_terms(const std::string& body) {
 }
 
 Functions::Functions(async::Loop& loop, async::Pool& pool, session::Manager& sessions, run::Runs& runs, session::Jobs& jobs, Options options)
-    : pool_(pool), sessions_(sessions), runs_(runs), jobs_(jobs), options_(std::move(options)), runner_(sessions, options_.runner),
-      reader_(pool, sessions, runner_, options_.packages), catalog_(std::make_shared<Catalog>(loop, pool, reader_, options_.folder)), cache_(options_.cache_bytes) {
+    : pool_(pool), native_pool_(loop, std::max(1u, std::thread::hardware_concurrency())), sessions_(sessions), runs_(runs), jobs_(jobs), options_(std::move(options)), runner_(sessions, options_.runner),
+      reader_(pool, sessions, runner_, options_.packages), catalog_(std::make_shared<Catalog>(loop, pool, reader_, options_.scripts ? options_.folder : std::filesystem::path())), cache_(options_.cache_bytes) {
   jobs_.add_again([this](session::User user, run::Record old) { return again(this, std::move(user), std::move(old)); });
 }
 
 Task<void> Functions::watch() {
   auto catalog = catalog_;
   for (;;) {
-    co_await Catalog::refresh(catalog);
+    if (options_.scripts) co_await Catalog::refresh(catalog);
     runner_.tidy();
     co_await async::sleep_for(milliseconds(1000));
   }
@@ -258,7 +259,7 @@ Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Han
     if (!answer) return answer.take_error();
     return std::move(*answer).finish(bare ? "" : "{\"data\":", bare ? "" : ",\"stdout\":\"\"}");
   };
-  auto answer = co_await async::on_pool(pool_, std::move(work));
+  auto answer = co_await async::on_pool(native_pool_, std::move(work));
   runner_.leave(user, batch);
   if (!answer && std::chrono::steady_clock::now() > until) co_return Error{Code::deadline, "the call ran past its deadline", ""};
   co_return answer;

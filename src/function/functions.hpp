@@ -22,6 +22,7 @@ struct Options {
   std::uint64_t cache_bytes = 256ull << 20;
   std::chrono::seconds deadline{3600};  // of a call, where nothing else bounds it
   std::size_t sweep_points = 10'000;
+  bool scripts = true;             // false: no package is read or called, only the server's own functions
   RunnerOptions runner;
 };
 
@@ -79,6 +80,7 @@ class Functions {
   static async::Task<Result<std::shared_ptr<session::Doing>>> again(Functions* self, session::User user, run::Record old);
 
   async::Pool& pool_;
+  async::Pool native_pool_;  // of its own: long computations must not keep those who encode and write waiting
   session::Manager& sessions_;
   run::Runs& runs_;
   session::Jobs& jobs_;

@@ -85,6 +85,7 @@ Result<void> sync_directory(const fs::path& path) {
 }  // namespace
 
 std::string fingerprint(const fs::path& folder, const std::string& name) {
+  if (folder.empty()) return "";
   std::vector<std::string> lines;
   for_files(folder, name, [&](const std::string& relative, const fs::path&, const struct stat& facts) {
     lines.push_back(relative + '\0' + std::to_string(facts.st_size) + ' ' + std::to_string(facts.st_mtim.tv_sec) + '.' + std::to_string(facts.st_mtim.tv_nsec) + ' ' +
@@ -98,6 +99,7 @@ std::string fingerprint(const fs::path& folder, const std::string& name) {
 
 std::map<std::string, std::string> find_packages(const fs::path& folder) {
   std::map<std::string, std::string> found;
+  if (folder.empty()) return found;
   std::error_code error;
   for (auto entries = fs::directory_iterator(folder, error); !error && entries != fs::directory_iterator(); entries.increment(error)) {
     std::error_code ignored;
@@ -159,7 +161,10 @@ Files ending_with(const Files& files, std::string_view end) {
 Result<void> keep(const fs::path& shown, const std::string& name, const Files& files) {
   std::error_code error;
   const fs::path target = shown / name;
-  if (fs::exists(target, error)) return {};
+  if (fs::exists(target, error)) {
+    (void)::utimensat(AT_FDCWD, target.c_str(), nullptr, 0);  // it is in use: see make_room
+    return {};
+  }
   const fs::path part = shown / (".part-" + random_hex(8));
   auto make = [&]() -> Result<void> {
     auto directory = [&](const fs::path& path) -> Result<void> {
@@ -187,6 +192,39 @@ Result<void> keep(const fs::path& shown, const std::string& name, const Files& f
   auto made = make();
   fs::remove_all(part, error);
   return made;
+}
+
+std::size_t make_room(const fs::path& shown, const std::set<std::string>& used, std::uint64_t most_bytes) {
+  struct Entry {
+    fs::path path;
+    std::uint64_t bytes = 0;
+    struct timespec when{};
+  };
+  std::vector<Entry> entries;
+  std::uint64_t sum = 0;
+  std::error_code error;
+  for (auto& one : fs::directory_iterator(shown, error)) {
+    Entry entry{one.path(), 4096, {}};
+    struct stat facts{};
+    if (::stat(entry.path.c_str(), &facts) != 0) continue;
+    entry.when = facts.st_mtim;
+    std::error_code ignored;
+    for (auto& file : fs::recursive_directory_iterator(entry.path, ignored))
+      if (file.is_regular_file(ignored)) entry.bytes += 4096 + file.file_size(ignored);
+    sum += entry.bytes;
+    std::string name = entry.path.filename().string();
+    if (name[0] != '.' && !used.count(name)) entries.push_back(std::move(entry));
+  }
+  std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return std::pair(a.when.tv_sec, a.when.tv_nsec) < std::pair(b.when.tv_sec, b.when.tv_nsec); });
+  std::size_t gone = 0;
+  for (auto& entry : entries) {
+    if (sum <= most_bytes) break;
+    fs::remove_all(entry.path, error);
+    if (error) continue;
+    sum -= std::min(sum, entry.bytes);
+    ++gone;
+  }
+  return gone;
 }
 
 Result<void> check_path(std::string_view path) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,10 @@ using Files = std::map<std::string, std::string>;
 
 /// Puts the files into `shown`/NAME unless that exists: complete and on the disk, or not at all. Everybody may read them.
 [[nodiscard]] Result<void> keep(const std::filesystem::path& shown, const std::string& name, const Files& files);
+
+/// Makes room in `shown` when it holds more than `most_bytes`: what is not in `used` and was not looked for for the longest time goes. How
+/// many went.
+std::size_t make_room(const std::filesystem::path& shown, const std::set<std::string>& used, std::uint64_t most_bytes);
 
 /// A path of a file in a package: at most 8 names of [A-Za-z0-9._-], none hidden, 200 bytes in all. bad_request with a sentence.
 [[nodiscard]] Result<void> check_path(std::string_view path);

@@ -44,3 +44,21 @@ def test_allowed_by_the_configuration(make_server, no_namespaces):
     identity = start(server, "python", "r")
     assert run(server, identity, "import os\na = [1, os.getcwd() != '/']", "a") == [1, True]
     assert server.client(token_of(server, "alice")).call("Create", "iaf_psc_alpha") == [1]
+
+
+def test_functions(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces, isolation="reduced", exec=True)
+    (server.data / "functions").mkdir()
+    (server.data / "functions" / "plain.py").write_text("import os\ndef f(x): return [x, os.listdir(os.path.expanduser('~'))]\n")
+    for x in (1, 2):
+        answer = server.client().post("/v1/functions/plain.f", {"parameters": {"x": x}})
+        assert answer.status == 200 and answer.json()["data"] == [x, []], answer
+
+
+def test_functions_without_scripts(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces)
+    (server.data / "functions").mkdir()
+    (server.data / "functions" / "plain.py").write_text("def f(x): return x\n")
+    assert server.client().get("/v1/functions").json() == {"functions": [], "errors": []}
+    assert server.client().post("/v1/functions/plain.f", {"parameters": {"x": 1}}).status == 404
+    assert server.client().post("/v1/packages/mine/check", {}).status == 403
