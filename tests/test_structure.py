@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A room may include itself, base, and these (and what these may include).
 RULE = {
     "base": set(),
-    "async": {"base"}, "os": {"base"}, "codec": {"base"},
+    "async": {"base"}, "os": {"base"}, "codec": {"base"}, "cell": {"base"},
     "store": {"async", "os", "codec"},
     "run": {"store"},
     "worker": {"async", "os", "codec"},
