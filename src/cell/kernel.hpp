@@ -11,30 +11,19 @@
 namespace myelin::cell {
 
 /// One value per lane; a block is [field][lane].
+// clang-format off
 enum class Constant : unsigned {
-  capacity,  // cm/dt in mS/cm2 · ms/ms, i.e. mA/cm2 per mV
-  gl,
-  el,
-  gna,
-  gk,
-  gh,        // S/cm2, mV
-  stimulus,  // mA/cm2
-  start,
-  end,  // ms, of the stimulus
-  mhalf,
-  per_mk,
-  rate_m,
+  capacity,                 // cm/dt, mA/cm2 per mV
+  gl, el, gna, gk, gh,      // S/cm2, mV
+  stimulus, start, end,     // mA/cm2, ms, ms
+  mhalf, per_mk, rate_m,    // mV, 1/mV; rates are a gate's dt/tau where the voltage's part of it is 1
   rate_h,
-  nhalf,
-  per_kn,
-  rate_n,
-  hhalf,
-  per_hk,
-  seg1,
-  seg2,
-  seg3,
+  nhalf, per_kn, rate_n,
+  hhalf, per_hk,
+  seg1, seg2, seg3,         // mV
   count
 };
+// clang-format on
 enum class State : unsigned { v, m_hh, h_hh, n_hh, m, h, n, l, count };
 
 inline constexpr std::size_t constant_count = static_cast<std::size_t>(Constant::count);

@@ -1,3 +1,4 @@
+#pragma once
 // One step of the cell over vectors of any width, included once by each kernel_*.cpp and by nothing else.
 // Everything is in an unnamed namespace, so that code for one processor can't be taken for another's.
 //
