@@ -30,6 +30,7 @@ LIBRARIES = [
     (r"sqlite3\.h", {"store"}),
     (r"seccomp\.h", {"os"}),
     (r"curl/", {"cli"}),
+    (r"cairo", {"cell"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
