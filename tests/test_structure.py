@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A room may include itself, base, and these (and what these may include).
 RULE = {
     "base": set(),
-    "async": {"base"}, "os": {"base"}, "codec": {"base"},
+    "async": {"base"}, "os": {"base"}, "codec": {"base"}, "cell": {"base"},
     "store": {"async", "os", "codec"},
     "run": {"store"},
     "worker": {"async", "os", "codec"},
@@ -30,6 +30,7 @@ LIBRARIES = [
     (r"sqlite3\.h", {"store"}),
     (r"seccomp\.h", {"os"}),
     (r"curl/", {"cli"}),
+    (r"cairo", {"cell"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 

@@ -1,0 +1,1 @@
+"""Functions that the server offers by name, as Python."""
