@@ -20,7 +20,7 @@ RULE = {
     "session": {"worker", "accounts", "store", "run"},
     "live": {"session"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "live", "session", "run", "accounts", "store", "worker"},
+    "api": {"http", "live", "session", "run", "accounts", "store", "worker", "cell"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.

@@ -97,6 +97,12 @@ struct Mount {
   std::vector<std::string> users;    // token names; empty: all
 };
 
+/// An address that a face has to itself.
+struct FaceAddress {
+  std::string host;
+  std::uint16_t port = 0;  // 0: a free one
+};
+
 /// Those that come with the server: nest, neuron, jaxley, python. Also the kinds of the operator's own.
 [[nodiscard]] const std::vector<std::string>& engine_names();
 
@@ -121,6 +127,12 @@ struct Config {
   Nonfinite nonfinite = Nonfinite::null;
   std::string modules = "import nest";  // as NEST_SERVER_MODULES, in either of its forms
   bool nest_face = false;               // started by `myelin nest-server`
+
+  // [face.NAME] listen = "HOST:PORT": there, all but that system's own paths is as unknown as it is to that system.
+  std::optional<FaceAddress> nest_listen, neuroapi_listen;
+  bool neuroapi_only = false;      // started by `myelin neuroapi run`: host and port are that face's
+  bool neuroapi_compact = false;   // its texts as in production
+  bool functions_public = true;    // [functions] public: functions that are marked so answer without a token
 
   Limits limits;
   std::map<std::string, EngineConfig> engines;  // has every engine, with those of DIR/engines

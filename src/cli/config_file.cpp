@@ -59,7 +59,7 @@ void FileReader::take_data() {
 
 Result<void> FileReader::read(bool data_allowed) {
   if (!parsed_) return result();
-  std::vector<std::string> known = {"limits", "engine", "user", "mount"};
+  std::vector<std::string> known = {"limits", "engine", "user", "mount", "face", "functions"};
   for (const auto& setting : settings()) {
     if (setting.in_file) known.emplace_back(setting.key);
   }
@@ -74,6 +74,10 @@ Result<void> FileReader::read(bool data_allowed) {
       if (auto* table = table_of(node, "user", line)) users(*table);
     } else if (name == "mount") {
       mounts(node, line);
+    } else if (name == "face") {
+      if (auto* table = table_of(node, "face", line)) faces(*table);
+    } else if (name == "functions") {
+      if (auto* table = table_of(node, "functions", line)) functions(*table);
     } else if (auto* setting = find(name)) {
       top_level(*setting, node, line, data_allowed);
     } else {
@@ -219,6 +223,41 @@ void FileReader::users(const toml::table& table) {
         unknown(inner_key.source().begin.line, prefix, inner_key.str(), {"limits"});
       }
     }
+  }
+}
+
+void FileReader::faces(const toml::table& table) {
+  for (auto&& [key, node] : table) {
+    const std::string name(key.str());
+    auto line = key.source().begin.line;
+    if (name != "nest" && name != "neuroapi") {
+      unknown(line, "face.", name, {"nest", "neuroapi"});
+      continue;
+    }
+    auto* face = table_of(node, "face." + name, line);
+    if (face == nullptr) continue;
+    const std::string prefix = "face." + name + ".";
+    for (auto&& [inner_key, inner] : *face) {
+      auto at = inner_key.source().begin.line;
+      if (inner_key.str() == "listen") {
+        auto& to = name == "nest" ? config_.nest_listen : config_.neuroapi_listen;
+        set(inner, at, prefix + "listen", [&](const Given& g) { return set_address(to, g); });
+      } else if (inner_key.str() == "json" && name == "neuroapi") {
+        set(inner, at, prefix + "json", [&](const Given& g) {
+          return set_choice(config_.neuroapi_compact, g, {{"development", false}, {"production", true}});
+        });
+      } else {
+        unknown(at, prefix, inner_key.str(), name == "neuroapi" ? std::vector<std::string>{"listen", "json"} : std::vector<std::string>{"listen"});
+      }
+    }
+  }
+}
+
+void FileReader::functions(const toml::table& table) {
+  for (auto&& [key, node] : table) {
+    auto line = key.source().begin.line;
+    if (key.str() == "public") set(node, line, "functions.public", [&](const Given& g) { return set_bool(config_.functions_public, g); });
+    else unknown(line, "functions.", key.str(), {"public"});
   }
 }
 
