@@ -193,7 +193,7 @@ http::Response say(const Context& context, int status, std::string_view message)
 }
 
 http::Response page(int status, std::string_view sentence) {
-  const std::string title(http::reason_phrase(status));
+  const std::string title(status == 422 ? "Unprocessable Entity" : http::reason_phrase(status));  // its name of 2019
   return http::reply(status, "text/html",
                      "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 3.2 Final//EN\">\n<title>" + std::to_string(status) + " " + title + "</title>\n<h1>" + title +
                          "</h1>\n<p>" + std::string(sentence) + "</p>\n");

@@ -40,7 +40,7 @@ TEST(PythonJson, ComplainsInPythonsWords) {
   EXPECT_EQ(again("{x"), "! Expecting property name enclosed in double quotes: line 1 column 2 (char 1)");
   EXPECT_EQ(again(""), "! Expecting value: line 1 column 1 (char 0)");
   EXPECT_EQ(again("[1,]"), "! Expecting value: line 1 column 4 (char 3)");
-  EXPECT_EQ(again("{\"é\"\n 1}"), "! Expecting ':' delimiter: line 2 column 2 (char 5)");
+  EXPECT_EQ(again("{\"é\"\n 1}"), "! Expecting ':' delimiter: line 2 column 2 (char 6)");
   EXPECT_EQ(again("[1 2]"), "! Expecting ',' delimiter: line 1 column 4 (char 3)");
   EXPECT_EQ(again("1 2"), "! Extra data: line 1 column 3 (char 2)");
   EXPECT_EQ(again("\"abc"), "! Unterminated string starting at: line 1 column 1 (char 0)");
