@@ -207,12 +207,16 @@ class Server:
         host, _, port = self.url[7:].rpartition(":")
         self.address = (host, int(port))
         # Whatever else it says must not fill the pipe.
-        self._drain = threading.Thread(target=lambda: [None for _ in iter(lambda: self.process.stdout.read(4096), b"")],
-                                       daemon=True)
+        self._printed = [buffer]
+        self._drain = threading.Thread(target=lambda: [self._printed.append(line) for line in self.process.stdout], daemon=True)
         self._drain.start()
 
     def client(self, token="", **options):
         return Client(self.address, self.token if token == "" else token, **options)
+
+    def printed_lines(self):
+        """What it wrote to its standard output."""
+        return b"".join(self._printed).decode("utf-8", "replace").splitlines()
 
     def log_text(self):
         with contextlib.suppress(OSError):
@@ -309,8 +313,7 @@ def server(data_root, _counter):
     running.stop()
 
 
-@pytest.fixture
-def make_server(data_root, _counter):
+def _server_maker(data_root, _counter):
     started = []
 
     def make(token="secret", arguments=(), environment=None, data=None, command=None, **settings):
@@ -325,21 +328,8 @@ def make_server(data_root, _counter):
         running.kill()
 
 
-@pytest.fixture(scope="module")
-def module_server(data_root, _counter):
-    """As make_server, for servers that all tests of a module share."""
-    started = []
-
-    def make(token="secret", arguments=(), environment=None, **settings):
-        running = Server(data_root / ("s%d" % next(_counter)), token, arguments, environment, settings)
-        started.append(running)
-        return running
-
-    yield make
-    for running in started:
-        with contextlib.suppress(Exception):
-            running.stop(30)
-        running.kill()
+make_server = pytest.fixture(_server_maker)
+module_server = pytest.fixture(_server_maker, scope="module")  # for servers that all tests of a module share
 
 
 _names = iter(range(10**9))

@@ -18,19 +18,20 @@ from .processes import Unavailable, children, cpu_s, kib, private, rss
 from .table import NA, rate
 from .targets import PATIENCE_S, TOKEN
 
-# 1,000 neurons, 10^5 synapses between them
-NETWORK = """
+# Excitatory and inhibitory neurons, each with 100 synapses onto it; the rate in Hz of what drives them
+BALANCED = """
 nest.ResetKernel()
 nest.set(rng_seed=4711, local_num_threads=1)
-e = nest.Create("iaf_psc_alpha", 800)
-i = nest.Create("iaf_psc_alpha", 200)
-p = nest.Create("poisson_generator", 1, {"rate": 8000.0})
+e = nest.Create("iaf_psc_alpha", %d)
+i = nest.Create("iaf_psc_alpha", %d)
+p = nest.Create("poisson_generator", 1, {"rate": %r})
 r = nest.Create("spike_recorder")
 nest.Connect(p, e + i, syn_spec={"weight": 20.0, "delay": 1.5})
 nest.Connect(e, e + i, {"rule": "fixed_indegree", "indegree": 80}, {"weight": 20.0, "delay": 1.5})
 nest.Connect(i, e + i, {"rule": "fixed_indegree", "indegree": 20}, {"weight": -100.0, "delay": 1.5})
 nest.Connect(e + i, r)
 """
+NETWORK = BALANCED % (800, 200, 8000.0)
 
 
 def open_socket(target, path):
@@ -238,18 +239,7 @@ nest.Connect(g, p)
 nest.Connect(p, r)
 """
 # As in research: 2,500 neurons with their inhibition weakened, so that they fire often
-ACTIVE = """
-nest.ResetKernel()
-nest.set(rng_seed=4711, local_num_threads=1)
-e = nest.Create("iaf_psc_alpha", 2000)
-i = nest.Create("iaf_psc_alpha", 500)
-p = nest.Create("poisson_generator", 1, {"rate": 20000.0})
-r = nest.Create("spike_recorder")
-nest.Connect(p, e + i, syn_spec={"weight": 20.0, "delay": 1.5})
-nest.Connect(e, e + i, {"rule": "fixed_indegree", "indegree": 80}, {"weight": 20.0, "delay": 1.5})
-nest.Connect(i, e + i, {"rule": "fixed_indegree", "indegree": 20}, {"weight": -100.0, "delay": 1.5})
-nest.Connect(e + i, r)
-"""
+ACTIVE = BALANCED % (2000, 500, 20000.0)
 ACTIVE_MS = 1850.0  # a million spikes
 HAND_OUT = ("import time, nest.nestkernel_api as a\nb = time.perf_counter()\nx = a.llapi_get_nc_status(r._datum, 'events')\n"
             "took = time.perf_counter() - b\nn = len(x['times'])\ndel x\n")

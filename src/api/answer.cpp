@@ -13,14 +13,6 @@ constexpr std::size_t at_once = 64 * 1024;       // data that is encoded on the 
 constexpr std::size_t first_chunk = 8 * 1024;    // small, so that the first byte leaves soon
 constexpr std::size_t chunk_bytes = 256 * 1024;
 
-codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
-  return [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
-    if (!memfd || !os::read_exactly_at(memfd->get(), out.data(), out.size(), offset))
-      return Error{Code::worker_lost, "the result's memory file is shorter than it says", ""};
-    return out.size();
-  };
-}
-
 // Everything that one encoding touches; shared with the pool thread, of which there is one at a time.
 struct Encoding {
   Encoding(codec::Rope r, codec::Reader read, Wanted w)
@@ -63,14 +55,19 @@ class RopeSource : public http::BodySource {
 
 }  // namespace
 
+codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd) {
+  return [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
+    if (!memfd || !os::read_exactly_at(memfd->get(), out.data(), out.size(), offset))
+      return Error{Code::worker_lost, "the result's memory file is shorter than it says", ""};
+    return out.size();
+  };
+}
+
 Wanted negotiate(const Context& context, const http::Request& request) {
   Wanted wanted;
   wanted.bare = context.settings.nonfinite_bare;
   std::string_view accept = request.headers.get("Accept");
-  while (!accept.empty()) {
-    auto comma = accept.find(',');
-    std::string_view item = http::trim(accept.substr(0, comma));
-    accept = comma == std::string_view::npos ? std::string_view{} : accept.substr(comma + 1);
+  for (auto item = http::next_item(accept); !item.empty(); item = http::next_item(accept)) {
     auto semicolon = item.find(';');
     std::string_view type = http::trim(item.substr(0, semicolon));
     std::string_view parameters = semicolon == std::string_view::npos ? std::string_view{} : item.substr(semicolon + 1);

@@ -22,6 +22,9 @@ struct Wanted {
 /// By `Accept`: application/cbor, or application/json with an optional parameter nonfinite=bare|null.
 [[nodiscard]] Wanted negotiate(const Context& context, const http::Request& request);
 
+/// Reads what an answer has in its memory file; nothing can be read without one.
+[[nodiscard]] codec::Reader reader_of(std::shared_ptr<os::UniqueFd> memfd);
+
 /// The response to a successful call; consumes the answer. `newline`: a final line break after JSON, as NEST Server.
 [[nodiscard]] http::Response respond(Context& context, session::Answer answer, Wanted wanted, bool newline);
 

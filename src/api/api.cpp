@@ -79,12 +79,9 @@ std::string_view token_of(const http::Request& request) {
   // A page's WebSocket can't set headers: its token is one of the subprotocols that it offers.
   std::string_view offered = request.headers.get("Sec-WebSocket-Protocol");
   constexpr std::string_view mark = "token.";
-  while (!offered.empty() && request.wants_web_socket()) {
-    auto comma = offered.find(',');
-    auto one = http::trim(offered.substr(0, comma));
+  if (!request.wants_web_socket()) return {};
+  for (auto one = http::next_item(offered); !one.empty(); one = http::next_item(offered))
     if (one.starts_with(mark)) return one.substr(mark.size());
-    offered = comma == std::string_view::npos ? std::string_view{} : offered.substr(comma + 1);
-  }
   return {};
 }
 

@@ -53,8 +53,7 @@ struct FdWatch::State : std::enable_shared_from_this<FdWatch::State> {
   static Task<bool> wait(std::shared_ptr<State> self, bool reading, milliseconds timeout) {
     Side& side = reading ? self->read : self->write;
     if (side.waiting) throw std::logic_error("FdWatch: two tasks wait for the same direction");
-    constexpr milliseconds most = std::chrono::hours(24 * 365);
-    side.deadline = timeout > most ? Clock::time_point::max() : Clock::now() + timeout;
+    side.deadline = after(timeout);
     side.timed_out = false;
     struct Waiting {
       explicit Waiting(Side& s) : side(s) { side.waiting = true; }

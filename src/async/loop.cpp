@@ -29,12 +29,6 @@ using boost::system::error_code;
 
 namespace {
 
-Clock::time_point after(milliseconds duration) {
-  constexpr milliseconds most = std::chrono::hours(24 * 365);  // further would overflow the clock
-  if (duration > most) return Clock::time_point::max();
-  return Clock::now() + duration;
-}
-
 /// What escaped a task. Cancellation is how tasks end at shutdown: not worth a line.
 void report(const std::exception_ptr& error, std::string_view what) {
   if (!error) return;
@@ -51,6 +45,12 @@ void report(const std::exception_ptr& error, std::string_view what) {
 }
 
 }  // namespace
+
+Clock::time_point after(milliseconds duration) {
+  constexpr milliseconds most = std::chrono::hours(24 * 365);
+  if (duration > most) return Clock::time_point::max();
+  return Clock::now() + duration;
+}
 
 // ---- Loop
 

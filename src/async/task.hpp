@@ -29,6 +29,8 @@ using std::chrono::milliseconds;
 
 /// "No deadline". Only for waits that something else bounds (a sweep, a cancel at shutdown).
 inline constexpr milliseconds forever = milliseconds::max();
+/// The time when so much has passed; the clock's last for more than a year, which may be beyond what it can count.
+[[nodiscard]] std::chrono::steady_clock::time_point after(milliseconds duration);
 
 /// One thread's event loop.
 class Loop {

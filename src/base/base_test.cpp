@@ -2,6 +2,7 @@
 
 #include "base/ids.hpp"
 #include "base/result.hpp"
+#include "base/time.hpp"
 
 using namespace myelin;
 
@@ -27,4 +28,12 @@ TEST(Ids, AreLongAndDiffer) {
   EXPECT_EQ(random_hex(16).size(), 32u);
   EXPECT_NE(make_id("s_"), make_id("s_"));
   EXPECT_EQ(make_id("s_").substr(0, 2), "s_");
+}
+
+TEST(Time, IsWrittenInUtcWithMilliseconds) {
+  using std::chrono::milliseconds, std::chrono::sys_time, std::chrono::seconds;
+  EXPECT_EQ(iso_time(sys_time<milliseconds>(milliseconds(5'007))), "1970-01-01T00:00:05.007Z");
+  EXPECT_EQ(iso_time(sys_time<milliseconds>(milliseconds(-1))), "1969-12-31T23:59:59.999Z");
+  EXPECT_EQ(iso_time(sys_time<milliseconds>(seconds(32'503'680'000))), "3000-01-01T00:00:00.000Z");
+  EXPECT_EQ(iso_time(std::chrono::system_clock::from_time_t(951'782'400)), "2000-02-29T00:00:00.000Z");
 }

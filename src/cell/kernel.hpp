@@ -28,7 +28,7 @@ enum class State : unsigned { v, m_hh, h_hh, n_hh, m, h, n, l, count };
 
 inline constexpr std::size_t constant_count = static_cast<std::size_t>(Constant::count);
 inline constexpr std::size_t state_count = static_cast<std::size_t>(State::count);
-inline constexpr std::size_t most_vectors = 4;  // that one loop advances together
+inline constexpr std::size_t most_vectors = 3;  // that one loop advances together
 inline constexpr std::size_t most_lanes = 8;    // of one vector
 inline constexpr std::size_t chunk_steps = 128;
 

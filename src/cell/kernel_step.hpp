@@ -273,7 +273,7 @@ struct Step {
     for (std::size_t step = 0; step < steps; ++step) {
       const double t = (static_cast<double>(first + step) + 0.5) * dt_ms;
       std::uint32_t crossed = 0;
-#pragma GCC unroll 4
+#pragma GCC unroll 3
       for (int k = 0; k < vectors; ++k) {
         const std::size_t at = static_cast<std::size_t>(k) * lanes;
         auto& [v, m_hh, h_hh, n_hh, m, h, n, l] = s[k];
@@ -321,10 +321,8 @@ struct Step {
         return advance<1, apart>(block, table, first, steps);
       case 2:
         return advance<2, apart>(block, table, first, steps);
-      case 3:
-        return advance<3, apart>(block, table, first, steps);
       default:
-        return advance<4, apart>(block, table, first, steps);
+        return advance<3, apart>(block, table, first, steps);
     }
   }
   static void advance_any(Block& block, const HhRow* table, std::size_t vectors, std::size_t first,

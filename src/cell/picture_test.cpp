@@ -11,6 +11,10 @@
 using namespace myelin;
 using namespace myelin::cell;
 
+// fontconfig keeps what it read about fonts, in a way that the leak sanitizer can't follow.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() { return "leak:libfontconfig"; }
+
 namespace {
 
 std::uint32_t read32(const std::string& s, std::size_t at) {

@@ -1,6 +1,5 @@
 #include "cli/engine_files.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,8 @@
 #include <sstream>
 
 #include "cli/config_file.hpp"
+#include "os/failure.hpp"
+#include "os/whole_file.hpp"
 
 namespace myelin::cli {
 namespace {
@@ -18,13 +19,6 @@ namespace fs = std::filesystem;
 
 bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
-
-void sync(const fs::path& folder) {
-  if (int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
-    ::fsync(fd);
-    ::close(fd);
-  }
 }
 
 }  // namespace
@@ -85,29 +79,16 @@ Result<void> write_engine_file(const fs::path& data, const std::string& name, co
   }
   std::ostringstream out;
   out << table << "\n";
-  std::string text = out.str();
 
-  fs::path file = engine_file(data, name), folder = file.parent_path();
-  auto failed = [&] { return Error{Code::unavailable, "cannot write " + file.string() + ": " + std::strerror(errno), ""}; };
-  if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failed();
-  std::string beside = (folder / (".new-XXXXXX")).string();
-  int fd = ::mkostemp(beside.data(), O_CLOEXEC);
-  if (fd < 0) return failed();
-  bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
-  ::close(fd);
-  if (!written || ::rename(beside.c_str(), file.c_str()) != 0) {
-    auto error = failed();
-    ::unlink(beside.c_str());
-    return error;
-  }
-  sync(folder);
-  return {};
+  fs::path file = engine_file(data, name);
+  if (::mkdir(file.parent_path().c_str(), 0700) != 0 && errno != EEXIST) return os::failure("cannot write " + file.string());
+  return os::replace_file(file.string(), out.str());
 }
 
 Result<void> remove_engine_file(const fs::path& data, const std::string& name) {
   fs::path file = engine_file(data, name);
   if (::unlink(file.c_str()) == 0) {
-    sync(file.parent_path());
+    (void)os::sync_directory(file.parent_path().string());
     return {};
   }
   if (errno == ENOENT) return Error{Code::not_found, "there is no engine " + name + " that was added (" + file.string() + ")", ""};

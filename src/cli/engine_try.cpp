@@ -210,7 +210,9 @@ Task<void> look(session::Manager* sessions, worker::EngineOptions engine, Findin
   }
   std::string second = "assert myelin_trial == 2\n";
   auto continued = co_await run_line(branches->front(), second);
-  if (continued && info->why_no_branches.empty())
+  if (continued && info->saves)
+    out->push_back({State::ok, "branches", "one went on from what the session's globals hold", ""});
+  else if (continued && info->why_no_branches.empty())
     out->push_back({State::ok, "branches", "one went on from the session's state", ""});
   else if (continued)
     out->push_back({State::limited, "branches", "only of a session that has not worked yet: " + info->why_no_branches, ""});

@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -19,13 +18,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <map>
 #include <optional>
-#include <sstream>
 #include <thread>
 
 #include "base/ids.hpp"
 #include "cli/config.hpp"
+#include "cli/server_records.hpp"
 
 extern char** environ;  // NOLINT
 
@@ -123,13 +121,6 @@ class NestServer {
   }
 
  private:
-  struct Instance {
-    pid_t pid = 0;
-    std::string address;
-    std::string log;
-    fs::path record;
-  };
-
   // ---- options ----
 
   std::optional<std::string> env(const char* name) const {
@@ -202,7 +193,7 @@ class NestServer {
 
   /// Where records are looked for; they are written to the first. A login shell and a cron job of one user
   /// differ in XDG_RUNTIME_DIR, and find each other's servers all the same.
-  std::vector<fs::path> record_folders() const {
+  ServerRecords records() const {
     std::vector<fs::path> folders;
     std::error_code ignored;
     if (auto runtime = env("XDG_RUNTIME_DIR"); runtime && fs::path(*runtime).is_absolute()) {
@@ -212,126 +203,20 @@ class NestServer {
       folders.push_back(usual / "myelin" / "nest-server");
     }
     folders.push_back(state_folder());
-    return folders;
+    return ServerRecords(std::move(folders));
   }
+  std::optional<ServerRecord> find() const { return records().find(options_.address()); }
 
   std::string log_path() const {
     if (auto path = env("NEST_SERVER_LOGFILE")) return fs::absolute(*path).string();
     return (state_folder() / (options_.address() + ".log")).string();
   }
 
-  static std::string boot() {
-    std::ifstream in("/proc/sys/kernel/random/boot_id");
-    std::string id;
-    in >> id;
-    return id;
-  }
-
-  /// Clock ticks from boot to the start of a process; nullopt if it does not run (a zombie does not).
-  static std::optional<std::int64_t> start_time(pid_t pid) {
-    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
-    std::string text((std::istreambuf_iterator<char>(in)), {});
-    auto name_end = text.rfind(')');  // the name may hold anything
-    if (name_end == std::string::npos) return std::nullopt;
-    std::istringstream fields(text.substr(name_end + 1));
-    std::string field;
-    for (int i = 3; i <= 22 && fields >> field; ++i) {
-      if (i == 3 && (field == "Z" || field == "X")) return std::nullopt;
-    }
-    std::int64_t ticks = 0;
-    auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), ticks);
-    (void)end;
-    if (error != std::errc()) return std::nullopt;
-    return ticks;
-  }
-
-  /// The server a record tells of, if it still runs; a stale record is removed.
-  static std::optional<Instance> read_record(const fs::path& record) {
-    std::ifstream in(record);
-    if (!in) return std::nullopt;
-    std::string text((std::istreambuf_iterator<char>(in)), {});
-    toml::table table;
-    try {
-      table = toml::parse(text);
-    } catch (const toml::parse_error&) {
-      return std::nullopt;
-    }
-    Instance instance;
-    auto pid = table["pid"].value_or<std::int64_t>(0);
-    instance.pid = static_cast<pid_t>(pid);
-    instance.address = table["address"].value_or<std::string>("");
-    instance.log = table["log"].value_or<std::string>("");
-    instance.record = record;
-    bool alive = pid > 0 && table["boot"].value_or<std::string>("") == boot() &&
-                 start_time(instance.pid) == table["start_time"].value_or<std::int64_t>(-1);
-    if (alive) return instance;
-    std::error_code ignored;
-    fs::remove(record, ignored);
-    return std::nullopt;
-  }
-
-  std::vector<Instance> instances() const {
-    std::vector<Instance> all;
-    for (const auto& folder : record_folders()) {
-      std::error_code ignored;
-      for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-        if (entry.path().extension() != ".toml") continue;
-        auto instance = read_record(entry.path());
-        if (!instance) continue;
-        bool known = std::any_of(all.begin(), all.end(),
-                                 [&](const auto& other) { return other.pid == instance->pid; });
-        if (!known) all.push_back(std::move(*instance));
-      }
-    }
-    std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.address < b.address; });
-    return all;
-  }
-
-  std::optional<Instance> find() const {
-    for (auto& instance : instances()) {
-      if (instance.address == options_.address()) return instance;
-    }
-    return std::nullopt;
-  }
-
-  /// Makes a folder and what is missing above it, for this user only.
-  static bool make_folder(const fs::path& folder) {
-    std::error_code error;
-    if (fs::is_directory(folder, error)) return true;
-    if (folder.has_parent_path() && folder.parent_path() != folder && !make_folder(folder.parent_path()))
-      return false;
-    return ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
-  }
-
-  std::optional<fs::path> write_record(pid_t pid, const std::string& log) const {
-    for (const auto& folder : record_folders()) {
-      if (!make_folder(folder)) continue;
-      // The pid is in the name: whoever attends an old server cannot remove the record of its successor.
-      fs::path record = folder / (options_.address() + "." + std::to_string(pid) + ".toml");
-      std::string beside = (folder / ".new-XXXXXX").string();
-      int fd = ::mkostemp(beside.data(), O_CLOEXEC);
-      if (fd < 0) continue;
-      toml::table table{{"pid", static_cast<std::int64_t>(pid)},
-                        {"start_time", start_time(pid).value_or(-1)},
-                        {"boot", boot()},
-                        {"address", options_.address()},
-                        {"log", log}};
-      std::ostringstream out;
-      out << table << "\n";
-      std::string text = out.str();
-      bool ok = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-      ::close(fd);
-      if (ok && ::rename(beside.c_str(), record.c_str()) == 0) return record;
-      ::unlink(beside.c_str());
-    }
-    return std::nullopt;
-  }
-
   // ---- commands ----
 
   int status() {
     say("PID\t\tHTTP-SOCKET\t\tLOGFILE");
-    for (const auto& one : instances())
+    for (const auto& one : records().running())
       say(std::to_string(one.pid) + "\t\t" + one.address + "\t\t" + one.log + "\t\t");
     return 0;
   }
@@ -369,7 +254,7 @@ class NestServer {
     }
     auto gone_within = [&](std::chrono::seconds patience) {
       auto until = Clock::now() + patience;
-      while (read_record(instance->record)) {
+      while (read_server_record(instance->file)) {
         if (Clock::now() > until) return false;
         std::this_thread::sleep_for(poll_every);
       }
@@ -385,7 +270,7 @@ class NestServer {
       }
     }
     std::error_code ignored;
-    fs::remove(instance->record, ignored);
+    fs::remove(instance->file, ignored);
     say("NEST Server running at " + options_.url() + " has stopped.");
     return 0;
   }
@@ -565,7 +450,7 @@ class NestServer {
       complain("nest-server: cannot start a process: " + std::string(std::strerror(errno)));
       return 1;
     }
-    auto record = write_record(child, log);
+    auto record = records().write(child, options_.address(), log);
     auto until = Clock::now() + start_patience;
     int wait_status = 0;
     for (;;) {
@@ -625,7 +510,7 @@ class NestServer {
       complain("nest-server: cannot start a process: " + std::string(std::strerror(errno)));
       return 1;
     }
-    auto record = write_record(child, "-");
+    auto record = records().write(child, options_.address(), "-");
     std::string heard;
     bool up = false;
     return attend(child, ends[0], signals, record, [&](std::string_view piece) {

@@ -165,6 +165,7 @@ class NeuroApi {
     if (!arguments.empty()) return complain("init takes no arguments"), 2;
     auto config = configured(std::nullopt, std::nullopt);
     if (!config) return complain(config.error().message);
+    if (auto file = sqlite_file_of(env("DATABASE_URI")); !env("DATABASE_URI").empty() && !file) return complain(file.error().message);
     say("create database");
     auto database = open(*config);
     if (!database) return complain(database.error().message);

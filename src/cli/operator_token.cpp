@@ -1,12 +1,12 @@
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 #include "base/ids.hpp"
 #include "cli/config_values.hpp"
+#include "os/failure.hpp"
+#include "os/whole_file.hpp"
 
 namespace myelin::cli {
 
@@ -17,32 +17,17 @@ namespace {
 // A file with this line, unless it is there already. Written beside, then linked: the name never shows half a line, and only the
 // first of several writers gets it.
 Result<void> make_once(const fs::path& folder, const fs::path& path, const std::string& text) {
-  auto failed = [&](const char* what) {
-    return Error{Code::unavailable, std::string(what) + " " + path.string() + ": " + std::strerror(errno), ""};
-  };
   if (!fs::exists(folder)) {
     std::error_code error;
     fs::create_directories(folder.parent_path(), error);
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return failed("cannot make the folder of");
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return os::failure("cannot make the folder of " + path.string());
   }
-  std::string beside = (folder / ".secret-XXXXXX").string();
-  int fd = ::mkostemp(beside.data(), O_CLOEXEC);  // 0600
-  if (fd < 0) return failed("cannot write");
-  std::string line = text + "\n";
-  bool written = ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;
-  int error = errno;
-  ::close(fd);
-  bool linked = written && ::link(beside.c_str(), path.c_str()) == 0;
-  if (written && !linked) error = errno;
-  ::unlink(beside.c_str());
-  if (!linked && error != EEXIST) {
-    errno = error;
-    return failed("cannot write");
-  }
-  if (int opened = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); opened >= 0) {
-    ::fsync(opened);
-    ::close(opened);
-  }
+  auto beside = os::write_beside(path.string(), text + "\n");
+  if (!beside) return beside.take_error();
+  const int error = ::link(beside->c_str(), path.c_str()) == 0 ? 0 : errno;
+  ::unlink(beside->c_str());
+  if (error != 0 && error != EEXIST) return os::failure("cannot write " + path.string(), error);
+  (void)os::sync_directory(folder.string());
   return {};
 }
 

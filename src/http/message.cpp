@@ -27,11 +27,9 @@ std::vector<std::string_view> Headers::all(std::string_view name) const {
 bool Headers::lists(std::string_view name, std::string_view token) const {
   for (const auto& [key, value] : fields_) {
     if (!iequals(key, name)) continue;
-    for (std::string_view rest = value; !rest.empty();) {
-      const auto comma = std::min(rest.find(','), rest.size());
-      if (iequals(trim(rest.substr(0, comma)), token)) return true;
-      rest.remove_prefix(std::min(comma + 1, rest.size()));
-    }
+    std::string_view list = value;
+    for (auto item = next_item(list); !item.empty(); item = next_item(list))
+      if (iequals(item, token)) return true;
   }
   return false;
 }

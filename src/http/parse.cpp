@@ -164,12 +164,10 @@ Refusal parse_head(std::string_view head, std::size_t max_fields, Request& reque
         break;
       case 10:
         if (iequals(name, "connection")) {
-          for (std::string_view rest = value; !rest.empty();) {
-            const auto comma = std::min(rest.find(','), rest.size());
-            const auto option = trim(rest.substr(0, comma));
+          std::string_view list = value;
+          for (auto option = next_item(list); !option.empty(); option = next_item(list)) {
             close = close || iequals(option, "close");
             keep = keep || iequals(option, "keep-alive");
-            rest.remove_prefix(std::min(comma + 1, rest.size()));
           }
         }
         break;

@@ -309,6 +309,17 @@ TEST(Fuzz, ChunksReadTheSameHoweverCut) {
 
 // ---- text
 
+TEST(Text, ItemsOfAList) {
+  const auto items = [](std::string_view list) {
+    std::vector<std::string_view> out;
+    for (auto item = next_item(list); !item.empty(); item = next_item(list)) out.push_back(item);
+    return out;
+  };
+  EXPECT_EQ(items("a"), (std::vector<std::string_view>{"a"}));
+  EXPECT_EQ(items(", a b ,,\tc\t, "), (std::vector<std::string_view>{"a b", "c"}));
+  for (const char* none : {"", " ", ",", " , ,"}) EXPECT_TRUE(items(none).empty()) << none;
+}
+
 TEST(Text, PercentAndQuery) {
   EXPECT_EQ(percent_decode("a%2Fb+c"), "a/b+c");
   EXPECT_EQ(percent_decode("a%2fb+c", true), "a/b c");

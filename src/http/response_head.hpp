@@ -14,7 +14,7 @@ struct HeadOptions {
   bool keep_alive = true;
   bool upgrade = false;         // Connection also lists Upgrade
   int minor_version = 1;        // of the request
-  std::string_view own_fields;  // Date and Server, complete lines
+  std::string_view own_fields;  // Date, complete lines
 };
 
 /// Appends the head with its empty line. False, and nothing appended: a field would split the message.

@@ -27,7 +27,8 @@ void Impl::renew_fields() {
   const auto now = std::time(nullptr);
   if (now == own_fields_of) return;
   own_fields_of = now;
-  own_fields = "Date: " + http_date(now) + "\r\nServer: myelin\r\n";
+  // No Server field: nobody needs it, and the usual Python clients take 4 us for each field of an answer.
+  own_fields = "Date: " + http_date(now) + "\r\n";
 }
 
 void Impl::sweep_later() {

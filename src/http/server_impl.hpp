@@ -42,7 +42,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   Connections connections, web_sockets;  // each connection is in one of them
   std::vector<Orphans> orphans;
   std::unordered_map<std::string, std::size_t> per_address;
-  std::string own_fields;  // "Date: …\r\nServer: myelin\r\n", renewed by the sweep
+  std::string own_fields;  // "Date: …\r\n", renewed by the sweep
   std::time_t own_fields_of = 0;
   std::vector<char> scratch;  // what a WebSocket reads into: it is looked at before the next one reads
   unsigned sweeps = 0;

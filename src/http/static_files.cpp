@@ -14,22 +14,10 @@
 
 #include "base/log.hpp"
 #include "http/text.hpp"
+#include "os/fd.hpp"
 
 namespace myelin::http {
 namespace {
-
-struct Fd {
-  explicit Fd(int value) : fd(value) {}
-  Fd(Fd&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd, other.fd);
-    return *this;
-  }
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-  int fd;
-};
 
 /// The components of a decoded path, or nothing if one is empty in the middle, "." or "..", a dotfile, or
 /// odd.
@@ -66,12 +54,12 @@ int open_beneath(int root, const std::vector<std::string>& parts) {
   }
   // No component is "..", none is followed if a link: nothing outside can be reached, whatever is renamed
   // meanwhile.
-  Fd at(::openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  for (std::size_t i = 0; at.fd >= 0 && i < parts.size(); ++i) {
+  os::UniqueFd at(::openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (std::size_t i = 0; at.get() >= 0 && i < parts.size(); ++i) {
     const bool last = i + 1 == parts.size();
-    at = Fd(::openat(at.fd, parts[i].c_str(), last ? flags : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    at = os::UniqueFd(::openat(at.get(), parts[i].c_str(), last ? flags : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   }
-  return std::exchange(at.fd, -1);
+  return at.release();
 }
 
 struct File {
@@ -86,12 +74,9 @@ struct File {
 
 bool etag_listed(std::string_view list, std::string_view etag) {
   if (trim(list) == "*") return true;
-  while (!list.empty()) {
-    const auto comma = std::min(list.find(','), list.size());
-    auto one = trim(list.substr(0, comma));
+  for (auto one = next_item(list); !one.empty(); one = next_item(list)) {
     if (one.starts_with("W/")) one.remove_prefix(2);
     if (one == etag) return true;
-    list.remove_prefix(std::min(comma + 1, list.size()));
   }
   return false;
 }
@@ -108,19 +93,19 @@ File load(int root, std::vector<std::string> parts, bool ends_with_slash, std::u
           const std::string& if_none_match, const std::string& if_modified_since) {
   File file;
   struct stat info {};
-  Fd fd(open_beneath(root, parts));
+  os::UniqueFd fd(open_beneath(root, parts));
   const auto fail = [&](int error) {
     file.error = error;
     return file;
   };
-  if (fd.fd < 0 || ::fstat(fd.fd, &info) != 0) return fail(errno);
+  if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0) return fail(errno);
   if (S_ISDIR(info.st_mode)) {
     file.is_directory = true;
     if (!ends_with_slash && !parts.empty())
       return file;  // the caller redirects, else relative links would break
     parts.emplace_back("index.html");
-    fd = Fd(open_beneath(root, parts));
-    if (fd.fd < 0 || ::fstat(fd.fd, &info) != 0) return fail(errno);
+    fd = os::UniqueFd(open_beneath(root, parts));
+    if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0) return fail(errno);
   } else if (ends_with_slash) {
     return fail(ENOTDIR);
   }
@@ -142,7 +127,7 @@ File load(int root, std::vector<std::string> parts, bool ends_with_slash, std::u
   file.body.resize(file.size);
   std::size_t have = 0;
   while (have < file.body.size()) {
-    const auto got = ::read(fd.fd, file.body.data() + have, file.body.size() - have);
+    const auto got = ::read(fd.get(), file.body.data() + have, file.body.size() - have);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail(errno);
     if (got == 0) break;
@@ -157,7 +142,7 @@ File load(int root, std::vector<std::string> parts, bool ends_with_slash, std::u
 struct StaticFiles::State {
   State(async::Pool& p, int fd, std::uint64_t most) : pool(p), root(fd), largest(most) {}
   async::Pool& pool;
-  Fd root;
+  os::UniqueFd root;
   std::uint64_t largest;
 };
 
@@ -184,7 +169,7 @@ Task<Response> serve_from(std::shared_ptr<const S> state, std::string method, st
   // The job owns all it needs: `state` keeps the root open.
   auto job = [state, parts = std::move(*parts), slash, none_match = std::string(headers.get("If-None-Match")),
               since = std::string(headers.get("If-Modified-Since"))] {
-    return load(state->root.fd, parts, slash, state->largest, none_match, since);
+    return load(state->root.get(), parts, slash, state->largest, none_match, since);
   };
   auto& pool = state->pool;
   File file = co_await async::on_pool(pool, std::move(job));

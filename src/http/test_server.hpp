@@ -9,7 +9,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <future>
+#include <random>
 #include <thread>
 
 #include "http/server.hpp"
@@ -83,7 +86,7 @@ class Client {
     }
     return !timed_out;
   }
-  Answer receive(bool to_head = false) {
+  Answer receive_head() {
     Answer out;
     std::size_t end = 0;
     while ((end = input.find("\r\n\r\n")) == std::string::npos)
@@ -91,6 +94,11 @@ class Client {
     out.head = input.substr(0, end + 4);
     input.erase(0, end + 4);
     out.status = std::atoi(out.head.c_str() + 9);
+    return out;
+  }
+  Answer receive(bool to_head = false) {
+    Answer out = receive_head();
+    if (out.head.empty()) return out;
     const auto length = out.head.find("Content-Length: ");
     if (to_head || out.status == 204 || out.status == 304 || out.status == 100) {
       out.complete = true;
@@ -137,6 +145,14 @@ inline std::string get(std::string_view path, std::string_view method = "GET", s
 inline std::string post(std::string_view path, std::string_view body, std::string_view more = "") {
   return get(path, "POST", "Content-Length: " + std::to_string(body.size()) + "\r\n" + std::string(more)) +
          std::string(body);
+}
+
+/// Random numbers that a failed test can be given again: MYELIN_SEED.
+inline std::mt19937 random_numbers() {
+  const char* given = std::getenv("MYELIN_SEED");
+  const unsigned seed = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+  std::printf("MYELIN_SEED=%u\n", seed);
+  return std::mt19937(seed);
 }
 
 /// A server with its loop on a thread of its own.

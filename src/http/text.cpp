@@ -63,6 +63,16 @@ std::string_view trim(std::string_view text) {
   return text;
 }
 
+std::string_view next_item(std::string_view& list) {
+  std::string_view item;
+  while (item.empty() && !list.empty()) {
+    const auto comma = std::min(list.find(','), list.size());
+    item = trim(list.substr(0, comma));
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return item;
+}
+
 bool is_token(std::string_view text) {
   if (text.empty()) return false;
   return std::all_of(text.begin(), text.end(), [](unsigned char c) { return token_table[c]; });

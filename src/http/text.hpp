@@ -14,6 +14,8 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 [[nodiscard]] bool iequals(std::string_view a, std::string_view b);
 [[nodiscard]] std::string_view trim(std::string_view text);  // spaces and tabs
+/// Takes the first item off a list with commas: trimmed, empty ones passed over; empty when none is left.
+[[nodiscard]] std::string_view next_item(std::string_view& list);
 [[nodiscard]] bool is_token(std::string_view text);          // RFC 9110 token, not empty
 /// Nothing for a bad or NUL escape. `plus_is_space` for queries and forms.
 [[nodiscard]] std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space = false);

@@ -159,16 +159,6 @@ class Peer : public Client {
     send(handshake(path));
     answer = receive_head();
   }
-  Answer receive_head() {
-    Answer out;
-    std::size_t end = 0;
-    while ((end = input.find("\r\n\r\n")) == std::string::npos)
-      if (!fill()) return out;
-    out.head = input.substr(0, end + 4);
-    input.erase(0, end + 4);
-    out.status = std::atoi(out.head.c_str() + 9);
-    return out;
-  }
   /// The next frame; opcode -1 at the end.
   Frame next(milliseconds wait = 20s) {
     const auto need = [&](std::size_t n) {
@@ -681,11 +671,7 @@ TEST_F(WebSocketCases, Limits) {
 
 TEST_F(WebSocketTest, RandomFramesNeverHurt) {
   start();
-  const char* given = std::getenv("MYELIN_SEED");
-  const unsigned seed =
-      given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device()();
-  std::printf("MYELIN_SEED=%u\n", seed);
-  std::mt19937 random(seed);
+  auto random = random_numbers();
   for (int i = 0; i < 300; ++i) {
     auto bytes = frame(text, "hello") + frame(binary | unfinished, std::string(200, 'x')) + frame(ping, "p") +
                  frame(continuation, "end") + close_frame(1000, "bye");

@@ -273,7 +273,7 @@ void Stream::state(std::string_view name, std::string members) {
 }
 
 Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, std::uint64_t after, Filter filter, milliseconds patience) {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const auto deadline = async::after(patience);
   std::uint64_t seq = after + 1;
   for (;;) {
     if (seq < self->first_seq_) {

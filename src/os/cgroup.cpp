@@ -300,15 +300,17 @@ Result<CgroupTree> CgroupTree::open(const std::string& name) {
   return Error{Code::unavailable, why, repair_text};
 }
 
-Result<CgroupGroup> CgroupTree::create(const std::string& id) const {
+Result<CgroupGroup> CgroupTree::create(const std::string& id, const CgroupLimits& limits) const {
   CgroupGroup group;
   group.version_ = version_;
   for (const auto& [controller, path] : paths_) group.paths_[controller] = path + "/" + id;
-  for (const auto& directory : directories(group.paths_)) {
-    auto made = make_directory(directory);
-    if (!made) return made.take_error();
-  }
-  return group;
+  Result<void> made;
+  for (const auto& directory : directories(group.paths_))
+    if (made) made = make_directory(directory);
+  if (made) made = group.set_limits(limits);
+  if (made) return group;
+  (void)group.remove();
+  return made.take_error();
 }
 
 Result<void> CgroupTree::set_memory_limit(std::uint64_t bytes) const {

@@ -22,7 +22,6 @@ struct CgroupLimits {
 
 class CgroupGroup {
  public:
-  Result<void> set_limits(const CgroupLimits& limits);
   /// Waits for what the next add(), of any group, would wait for: the kernel lets a first move in a while pass only after an RCU
   /// grace period (10 ms), and those soon after it at once. `member`: of this group already; it stays.
   void expect_add(pid_t member) const;
@@ -38,6 +37,7 @@ class CgroupGroup {
 
  private:
   friend class CgroupTree;
+  Result<void> set_limits(const CgroupLimits& limits);
   int version_ = 2;
   std::map<std::string, std::string> paths_;  // controller → directory; in version 2 all the same
 };
@@ -47,7 +47,8 @@ class CgroupTree {
   /// Finds a place, makes the subtree `name`, and removes what a former server of that name left (killing it). In version 2
   /// this process itself moves to a leaf beside the subtree. unavailable, with the repair in `detail`, where there is none.
   [[nodiscard]] static Result<CgroupTree> open(const std::string& name);
-  [[nodiscard]] Result<CgroupGroup> create(const std::string& id) const;
+  /// A group with its limits; nothing is left of one that can't be made whole.
+  [[nodiscard]] Result<CgroupGroup> create(const std::string& id, const CgroupLimits& limits) const;
   /// A limit for all groups of the tree together.
   Result<void> set_memory_limit(std::uint64_t bytes) const;
   /// Removes the empty tree.

@@ -10,6 +10,7 @@
 
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "os/cgroup.hpp"
@@ -17,6 +18,7 @@
 #include "os/process.hpp"
 #include "os/seccomp.hpp"
 #include "os/socket.hpp"
+#include "os/whole_file.hpp"
 
 namespace myelin::os {
 namespace {
@@ -139,6 +141,24 @@ TEST(Process, memory_is_known) {
   EXPECT_GE(usable_cpus(), 1u);
 }
 
+TEST(WholeFile, is_replaced_in_one_step_and_leaves_nothing_beside) {
+  const auto folder = std::filesystem::temp_directory_path() / ("myelin-whole-file-" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string path = folder / "a";
+  ASSERT_TRUE(replace_file(path, "one"));
+  const std::string longer(3 << 20, 'x');
+  ASSERT_TRUE(replace_file(path, longer));
+  auto text = read_text(path, 4 << 20);
+  ASSERT_TRUE(text);
+  EXPECT_TRUE(*text == longer);
+  EXPECT_EQ(std::filesystem::status(path).permissions(), std::filesystem::perms(0600));
+  std::filesystem::create_directories(folder / "b" / "c");
+  EXPECT_FALSE(replace_file(folder / "b", "a directory is in the way"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 2);
+  EXPECT_EQ(replace_file(folder / "none" / "a", "").error().code, Code::not_found);
+  std::filesystem::remove_all(folder);
+}
+
 TEST(Seccomp, program_is_whole_and_small) {
   auto program = seccomp_program();
   ASSERT_TRUE(program) << program.error().message;
@@ -173,9 +193,8 @@ class Cgroup : public testing::Test {
 };
 
 TEST_F(Cgroup, over_the_memory_limit_is_killed_and_told) {
-  auto group = tree_->create("a");
+  auto group = tree_->create("a", {.memory_bytes = 48u << 20, .pids = 16});
   ASSERT_TRUE(group) << group.error().message;
-  ASSERT_TRUE(group->set_limits({.memory_bytes = 48u << 20, .pids = 16}));
   auto child = waiting_shell("exec /usr/bin/python3 -c 'x = bytearray(400 << 20)'");
   ASSERT_TRUE(child);
   ASSERT_TRUE(group->add(child->pid));
@@ -190,9 +209,8 @@ TEST_F(Cgroup, over_the_memory_limit_is_killed_and_told) {
 }
 
 TEST_F(Cgroup, kill_ends_what_forks_on) {
-  auto group = tree_->create("b");
+  auto group = tree_->create("b", {.pids = 20});
   ASSERT_TRUE(group);
-  ASSERT_TRUE(group->set_limits({.pids = 20}));
   ASSERT_TRUE(set_subreaper());
   auto child =
       waiting_shell("bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do sleep 1 & done 2>/dev/null");
@@ -207,8 +225,16 @@ TEST_F(Cgroup, kill_ends_what_forks_on) {
   EXPECT_TRUE(removed.ok()) << removed.error().message;
 }
 
+TEST_F(Cgroup, nothing_is_left_of_one_whose_limits_are_refused) {
+  EXPECT_FALSE(tree_->create("d", {.pids = 1ull << 40}));  // more than the kernel knows
+  const auto options = std::filesystem::directory_options::skip_permission_denied;
+  std::error_code failed;
+  for (std::filesystem::recursive_directory_iterator it("/sys/fs/cgroup", options, failed), end; !failed && it != end; it.increment(failed))
+    EXPECT_FALSE(it->path().string().ends_with(name_ + "/d")) << it->path();
+}
+
 TEST_F(Cgroup, leftovers_of_a_former_server_are_swept) {
-  auto group = tree_->create("c");
+  auto group = tree_->create("c", {});
   ASSERT_TRUE(group);
   auto child = waiting_shell("sleep 60");
   ASSERT_TRUE(child);
@@ -220,7 +246,7 @@ TEST_F(Cgroup, leftovers_of_a_former_server_are_swept) {
   reaper.join();
   ASSERT_TRUE(again);
   EXPECT_FALSE(process_use(child->pid));
-  auto fresh = again->create("c");
+  auto fresh = again->create("c", {});
   ASSERT_TRUE(fresh);
   EXPECT_TRUE(fresh->remove());
 }

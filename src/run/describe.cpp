@@ -1,9 +1,9 @@
 #include "run/describe.hpp"
 
 #include <boost/json.hpp>
-#include <cstdio>
-#include <ctime>
 #include <map>
+
+#include "base/time.hpp"
 
 namespace myelin::run {
 
@@ -48,17 +48,6 @@ json::value parse_member(const std::string& text) {
   options.max_depth = 128;  // more than is let in
   json::value value = json::parse(text, failed, {}, options);
   return failed ? json::value(text) : value;
-}
-
-std::string iso_time(Time when) {
-  const auto seconds = std::chrono::floor<std::chrono::seconds>(when);
-  const std::time_t time = std::chrono::system_clock::to_time_t(seconds);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[48];
-  const auto length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>((when - seconds).count()));
-  return text;
 }
 
 std::string problem_text(const Error& error) {

@@ -10,13 +10,13 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "base/time.hpp"
 #include "codec/json_check.hpp"
 #include "codec/json_walk.hpp"
-#include "codec/npy.hpp"
 #include "os/failure.hpp"
 #include "run/compare.hpp"
 #include "run/describe.hpp"
-#include "run/maker.hpp"
+#include "run/exports.hpp"
 #include "run/result_writer.hpp"
 
 namespace myelin::run {
@@ -146,22 +146,6 @@ class PoolSource : public Source {
 };
 
 }  // namespace
-
-std::optional<DatasetFormat> dataset_format_of(std::string_view name) {
-  if (name == "json") return DatasetFormat::json;
-  if (name == "csv") return DatasetFormat::csv;
-  if (name == "cbor") return DatasetFormat::cbor;
-  if (name == "npy") return DatasetFormat::npy;
-  return std::nullopt;
-}
-
-std::optional<ExportFormat> export_format_of(std::string_view name) {
-  if (name == "npz") return ExportFormat::npz;
-  if (name == "csv") return ExportFormat::csv;
-  if (name == "cbor") return ExportFormat::cbor;
-  if (name == "rocrate") return ExportFormat::rocrate;
-  return std::nullopt;
-}
 
 struct Runs::Impl {
   Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Database& d, RunsOptions o)
@@ -363,8 +347,8 @@ struct Runs::Impl {
     }
   }
 
-  Download download(std::unique_ptr<Maker> maker, std::string type, std::string filename) {
-    return {std::make_unique<PoolSource>(pool, std::move(maker)), std::move(type), std::move(filename)};
+  Download download(Export what) {
+    return {std::make_unique<PoolSource>(pool, std::move(what.maker)), std::move(what.type), std::move(what.filename)};
   }
 };
 
@@ -686,117 +670,18 @@ Task<Result<Download>> Runs::dataset(Asker asker, std::string id, std::string na
             (known.empty() ? ": it has none" : "; there are: " + known + (sets.size() > 20 ? ", …" : "")),
         ""};
   }
-  switch (format) {
-    case DatasetFormat::npy:
-      co_return self->download(make_file(place.open(*set)), "application/x-npy", set->name + ".npy");
-    case DatasetFormat::csv:
-      co_return self->download(make_csv(place, {*set}), "text/csv; charset=utf-8", set->name + ".csv");
-    case DatasetFormat::json:
-    case DatasetFormat::cbor:
-      break;
-  }
-  StoredRope rope(place);
-  rope.array(*set);
-  auto parts = rope.finish();
-  if (!parts) co_return parts.take_error();
-  const bool cbor = format == DatasetFormat::cbor;
-  auto maker = make_encoded(std::move(*parts), cbor ? codec::Format::cbor : codec::Format::json,
-                            codec::Nonfinite::null);
-  co_return self->download(std::move(maker), cbor ? "application/cbor" : "application/json",
-                           set->name + (cbor ? ".cbor" : ".json"));
+  auto made = export_dataset(place, *set, format);
+  if (!made) co_return made.take_error();
+  co_return self->download(std::move(*made));
 }
-
-namespace {
-
-ZipPart stored(const Place& place, const Dataset& set, const std::string& as) {
-  return {as, [place, set] { return make_file(place.open(set)); },
-          codec::ZipKnown{set.bytes + codec::npy_head_bytes, set.crc32}};
-}
-
-std::vector<ZipPart> csv_parts(const Place& place, const Kept& kept, const std::string& folder) {
-  std::vector<ZipPart> parts;
-  for (auto& file : csv_files(kept.datasets))
-    parts.push_back({folder + file.name + ".csv",
-                     [place, columns = std::move(file.columns)] { return make_csv(place, columns); },
-                     std::nullopt});
-  return parts;
-}
-
-std::unique_ptr<Maker> crate(const Place& place, const Record& record, const Kept& kept) {
-  std::vector<ZipPart> parts;
-  const auto text = [&parts](const std::string& name, std::string content) {
-    parts.push_back({name, [content = std::move(content)] { return make_text(content); }, std::nullopt});
-  };
-  if (record.source) {
-    text("script.py", *record.source);
-  } else {
-    json::object call{{"function", record.function.value_or("")}};
-    call["arguments"] = parse_member(record.arguments.value_or("null"));
-    text("call.json", json::serialize(call) + "\n");
-  }
-  if (record.history_count > 0) text("history.json", record.history);
-  text("run.json", record_text(record));
-  const TextFile& result = kept.layout.text;
-  parts.push_back(
-      {"result.json",
-       [place, result] { return make_file(place.open("result.json", result.bytes, result.sha256)); },
-       std::nullopt});
-  std::vector<std::pair<std::string, FileFacts>> stored_files;
-  for (const auto& set : kept.datasets) {
-    parts.push_back(stored(place, set, set.file()));
-    stored_files.emplace_back(set.file(),
-                              FileFacts{set.bytes + codec::npy_head_bytes, set.sha256, set.crc32});
-  }
-  for (auto& part : csv_parts(place, kept, "csv/")) parts.push_back(std::move(part));
-  ZipLast last{"ro-crate-metadata.json",
-               [record, kept, stored_files](const std::vector<std::pair<std::string, FileFacts>>& made) {
-                 auto files = made;
-                 files.insert(files.end(), stored_files.begin(), stored_files.end());
-                 return crate_metadata(record, kept, files);
-               }};
-  return make_zip(std::move(parts), std::move(last), record.ended.value_or(record.created));
-}
-
-}  // namespace
 
 Task<Result<Download>> Runs::export_as(Asker asker, std::string id, ExportFormat format) {
   auto self = impl_;
   auto found = co_await Impl::find_done(self, std::move(asker), id);
   if (!found) co_return found.take_error();
-  const Record& record = found->first;
-  const Kept& kept = found->second;
-  const Place place = self->place_of(record);
-  const std::string stem = file_stem(record);
-  const auto when = record.ended.value_or(record.created);
-  switch (format) {
-    case ExportFormat::npz: {
-      std::vector<ZipPart> parts;
-      for (const auto& set : kept.datasets) parts.push_back(stored(place, set, set.name + ".npy"));
-      co_return self->download(make_zip(std::move(parts), std::nullopt, when), "application/zip",
-                               stem + ".npz");
-    }
-    case ExportFormat::csv:
-      co_return self->download(make_zip(csv_parts(place, kept, ""), std::nullopt, when), "application/zip",
-                               stem + ".csv.zip");
-    case ExportFormat::rocrate:
-      co_return self->download(crate(place, record, kept), "application/zip", stem + ".crate.zip");
-    case ExportFormat::cbor:
-      break;
-  }
-  // {"run": the run object, "datasets": {name: typed array}}
-  StoredRope rope(place);
-  std::string text = "{\"run\":" + json::serialize(describe(record, Detail::full)) + ",\"datasets\":{";
-  for (std::size_t i = 0; i < kept.datasets.size(); ++i) {
-    text += (i ? ",\"" : "\"") + kept.datasets[i].name + "\":";  // names need no escapes
-    rope.text(std::move(text));
-    rope.array(kept.datasets[i]);
-    text.clear();
-  }
-  rope.text(text + "}}");
-  auto parts = rope.finish();
-  if (!parts) co_return parts.take_error();
-  auto maker = make_encoded(std::move(*parts), codec::Format::cbor, codec::Nonfinite::null);
-  co_return self->download(std::move(maker), "application/cbor", stem + ".cbor");
+  auto made = export_run(self->place_of(found->first), found->first, found->second, format);
+  if (!made) co_return made.take_error();
+  co_return self->download(std::move(*made));
 }
 
 Task<Result<json::object>> Runs::compare(Asker asker, std::string a, std::string b) {

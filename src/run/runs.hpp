@@ -104,8 +104,6 @@ enum class Detail { full, brief };  // brief: without source, arguments, stdout
 [[nodiscard]] boost::json::object describe(const Record& record, Detail detail);
 /// The problem (RFC 9457) that a run which did not succeed keeps, as JSON text.
 [[nodiscard]] std::string problem_text(const Error& error);
-/// ISO 8601 UTC with milliseconds.
-[[nodiscard]] std::string iso_time(Time when);
 
 class Runs {
  public:

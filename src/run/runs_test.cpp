@@ -3,6 +3,7 @@
 #include <atomic>
 #include <limits>
 
+#include "base/time.hpp"
 #include "run/test_support.hpp"
 
 using namespace myelin;

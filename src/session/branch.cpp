@@ -5,6 +5,7 @@
 
 #include "base/ids.hpp"
 #include "base/log.hpp"
+#include "os/memfd.hpp"
 #include "os/process.hpp"
 #include "os/socket.hpp"
 #include "os/stream.hpp"
@@ -20,8 +21,54 @@ constexpr milliseconds slice_patience{10'000};  // a busy session reaches a poin
 constexpr milliseconds quiet_patience{60'000};  // copying files of the working directory included
 constexpr milliseconds hello_patience{30'000};
 
-CheckpointStatus describe(const Session::Impl& session, const Checkpoint& checkpoint) {
-  return {checkpoint.id, checkpoint.name, session.id, checkpoint.bytes, checkpoint.created};
+constexpr std::size_t part_bytes = 16 << 20;  // of a saved state, in one frame
+
+CheckpointStatus describe(const std::string& session, const Checkpoint& checkpoint) {
+  return {checkpoint.id, checkpoint.name, session, checkpoint.bytes, checkpoint.saved != nullptr,
+          checkpoint.saved ? checkpoint.saved->left_out : "", checkpoint.created};
+}
+
+/// What the worker answered to `save`. It may be anything: the state is only handed on, and the list is read as a list.
+Result<std::shared_ptr<SavedState>> take_saved(Answer answer) {
+  Error broken{Code::worker_lost, "the worker saved its state in a form that is not known", ""};
+  auto saved = std::make_shared<SavedState>();
+  std::string text;
+  const codec::Piece* state = nullptr;
+  for (auto& piece : answer.rope.pieces()) {
+    if (piece.kind == codec::PieceKind::text) {
+      if (piece.where != codec::Where::inline_data) return broken;
+      text += answer.rope.inline_data(piece);
+    } else {
+      if (state || piece.where != codec::Where::memfd || piece.dtype != codec::Dtype::u8 || piece.offset != 0) return broken;
+      state = &piece;
+      text += "null";
+    }
+  }
+  json::error_code failed;
+  auto value = json::parse(text, failed);
+  if (failed || !value.is_object() || !state || !answer.memfd) return broken;
+  auto* left_out = value.get_object().if_contains("left_out");
+  if (!left_out || !left_out->is_array()) return broken;
+  json::array named;
+  for (auto& one : left_out->get_array()) {
+    if (!one.is_object()) return broken;
+    auto* name = one.get_object().if_contains("name");
+    auto* why = one.get_object().if_contains("why");
+    if (!name || !name->is_string() || !why || !why->is_string()) return broken;
+    named.push_back(json::object{{"name", *name}, {"why", *why}});
+  }
+  saved->left_out = json::serialize(named);
+  saved->memfd = std::move(*answer.memfd);
+  saved->bytes = state->bytes;
+  return saved;
+}
+
+Call internal_call(std::string meta, std::string body = {}) {
+  Call call;
+  call.meta = std::move(meta);
+  call.body = std::move(body);
+  call.reads = true;  // it is no call of the user's: neither history nor events have it
+  return call;
 }
 
 /// Ends a dormant process, in the background.
@@ -114,13 +161,8 @@ std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, s
     auto neighbour = from->group;
     const pid_t member = from->exit_status ? -1 : from->pid;
     auto work = [tree, id, group_limits, neighbour, member]() -> Result<os::CgroupGroup> {
-      auto made = tree->create(id);
-      if (!made) return made;
-      if (auto set = made->set_limits(group_limits); !set) {
-        (void)made->remove();
-        return set.take_error();
-      }
-      if (neighbour && member > 0) neighbour->expect_add(member);
+      auto made = tree->create(id, group_limits);
+      if (made && neighbour && member > 0) neighbour->expect_add(member);
       return made;
     };
     auto made = co_await async::on_pool(owner->pool, std::move(work));
@@ -268,7 +310,77 @@ Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Imp
   co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group), std::move(go));
 }
 
+Task<Result<std::shared_ptr<SavedState>>> Session::Impl::save(std::shared_ptr<Impl> self) {
+  if (self->state == State::ended || self->intended_end) co_return self->ended_error();
+  if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
+  auto job = std::make_shared<PendingCall>();
+  auto history = std::make_shared<History>();
+  std::weak_ptr<PendingCall> weak = job;
+  job->instead = [weak, history](std::shared_ptr<Impl> session) -> Task<bool> {
+    return [](std::shared_ptr<Impl> owner, std::shared_ptr<PendingCall> asked, std::shared_ptr<History> calls) -> Task<bool> {
+      auto part = std::make_shared<PendingCall>();
+      part->call = internal_call(R"({"method":"save"})");
+      bool alive = co_await run_one(owner, part);
+      *calls = owner->history;  // before a later call is added
+      if (part->result) asked->finish(std::move(*part->result));
+      else asked->finish(Error{Code::gone, "the session ended while its state was saved", ""});
+      co_return alive;
+    }(std::move(session), weak.lock(), history);
+  };
+  self->queue.push_back(job);
+  self->work.set();
+  co_await job->done.wait();
+  if (!job->result) co_return Error{Code::unavailable, "the wait for the state was given up", ""};
+  if (!*job->result) co_return job->result->take_error();
+  auto saved = take_saved(std::move(**job->result));
+  if (saved) (*saved)->history = std::move(*history);
+  co_return saved;
+}
+
+Task<bool> Session::Impl::restore(std::shared_ptr<Impl> self, std::shared_ptr<SavedState> saved, std::shared_ptr<PendingCall> job) {
+  std::uint64_t at = 0;
+  do {
+    const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(part_bytes, saved->bytes - at));
+    auto read = [saved, at, count]() -> Result<std::string> {
+      std::string bytes(count, '\0');
+      auto done = os::read_exactly_at(saved->memfd.get(), bytes.data(), count, at);
+      if (!done) return done.take_error();
+      return bytes;
+    };
+    auto bytes = co_await async::on_pool(self->manager.pool, std::move(read));
+    if (!bytes) {
+      job->finish(bytes.take_error());
+      co_return true;
+    }
+    json::object meta{{"method", "restore"}, {"first", at == 0}, {"last", at + count == saved->bytes}};
+    at += count;
+    auto part = std::make_shared<PendingCall>();
+    part->call = internal_call(json::serialize(meta), std::move(*bytes));
+    bool alive = co_await run_one(self, part);
+    if (!alive || !part->result) {
+      self->dirty = true;
+      job->finish(Error{Code::gone, "the session ended while a saved state was put back", ""});
+      co_return false;
+    }
+    if (!*part->result) {
+      job->finish(Error{Code::conflict, "no way back: " + part->result->error().message, part->result->error().detail});
+      co_return true;
+    }
+  } while (at < saved->bytes);
+  self->history = saved->history;
+  self->tell("rewound");
+  self->dirty = true;
+  self->last_used = std::chrono::system_clock::now();
+  job->finish(Answer{});
+  co_return true;
+}
+
 Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job) {
+  if (checkpoint->saved) {
+    auto saved = checkpoint->saved;
+    bool alive = co_await restore(self, saved, job);
+    co_return alive;
+  }
   auto request = std::make_shared<BranchRequest>();
   request->number = ++self->call_number;
   request->directory = make_id("g_");
@@ -293,6 +405,7 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
   }
   if (self->intended_end) {
     retire(manager, *fresh);
+    job->finish(Error{Code::gone, self->intended_end->second, ""});
     co_return false;
   }
   auto old = self->process;
@@ -313,7 +426,7 @@ Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Che
 
 std::vector<CheckpointStatus> Session::checkpoints() const {
   std::vector<CheckpointStatus> out;
-  for (auto& checkpoint : impl_->checkpoints) out.push_back(describe(*impl_, *checkpoint));
+  for (auto& checkpoint : impl_->checkpoints) out.push_back(describe(impl_->id, *checkpoint));
   return out;
 }
 
@@ -323,7 +436,7 @@ Result<void> Session::remove_checkpoint(const std::string& id) {
   if (found == all.end()) return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
   auto checkpoint = *found;
   all.erase(found);
-  retire(impl_->manager.shared_from_this(), checkpoint->process);
+  if (checkpoint->process) retire(impl_->manager.shared_from_this(), checkpoint->process);
   return {};
 }
 
@@ -354,6 +467,12 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
   auto source = parent->second;
   auto allowed = self->may_add(source->owner, source->engine, names.size());
   if (!allowed) co_return allowed.take_error();
+  std::shared_ptr<SavedState> saved;
+  if (self->saves(source->engine)) {
+    auto taken = co_await Session::Impl::save(source);
+    if (!taken) co_return taken.take_error();
+    saved = *taken;
+  }
   std::vector<Session> made;
   for (auto& wanted : names) {
     std::string name = wanted;
@@ -361,13 +480,27 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
       name = source->name + "." + std::to_string(number);
     if (auto found = self->by_name.find({source->owner.id, source->engine, name}); found != self->by_name.end() && found->second->state != State::ended)
       co_return Error{Code::conflict, "you already have a session '" + name + "' on " + source->engine + ": " + found->second->id, ""};
+    if (saved) {
+      User owner = source->owner;
+      std::string engine = source->engine, origin = source->id;
+      auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(origin), saved);
+      if (!begun) {
+        std::string code = "deleted", text = "a branch made with it failed";
+        for (auto& session : made) session.end(code, text);
+        co_return begun.take_error();
+      }
+      made.emplace_back(*begun);
+      continue;
+    }
     auto branched = std::make_shared<Session::Impl>(*self, source->owner, source->engine, name, source->limits, false);
     branched->parent = source->id;
     branched->born = true;
     branched->dirty = true;
     std::string directory = branched->id;
+    self->tasks.spawn(Session::Impl::record(branched), "record of a branch");  // its first call would wait for it
     auto process = co_await Session::Impl::branch(source, std::move(directory), false);
     if (!process) {
+      self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
       // All or none: what was made of a request that failed would be nobody's.
       std::string code = "deleted", text = "a branch made with it failed";
       for (auto& session : made) session.end(code, text);
@@ -387,22 +520,27 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
   auto found = self->live.find(session.id());
   if (found == self->live.end()) co_return Error{Code::gone, "the session has ended", ""};
   auto source = found->second;
-  std::size_t mine = 0;
-  for (auto& [id, other] : self->live)
-    if (other->owner.id == source->owner.id) mine += other->checkpoints.size();
+  const std::size_t mine = self->checkpoints_of(source->owner.id).size();
   if (mine >= source->limits.checkpoints_per_user)
     co_return Error{Code::too_many, "you have " + std::to_string(mine) + " checkpoints, the most that are allowed: delete some", ""};
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->id = make_id("c_");
   checkpoint->name = std::move(name);
-  std::string directory = checkpoint->id;
-  auto process = co_await Session::Impl::branch(source, std::move(directory), true);
-  if (!process) co_return process.take_error();
-  checkpoint->process = *process;
-  checkpoint->history = source->history;
-  if (source->running) checkpoint->history.spoil();
+  if (self->saves(source->engine)) {
+    auto saved = co_await Session::Impl::save(source);
+    if (!saved) co_return saved.take_error();
+    checkpoint->saved = *saved;
+    checkpoint->bytes = (*saved)->bytes;
+  } else {
+    std::string directory = checkpoint->id;
+    auto process = co_await Session::Impl::branch(source, std::move(directory), true);
+    if (!process) co_return process.take_error();
+    checkpoint->process = *process;
+    checkpoint->history = source->history;
+    if (source->running) checkpoint->history.spoil();
+  }
   if (source->state == State::ended) {
-    retire(self, *process);
+    if (checkpoint->process) retire(self, checkpoint->process);
     co_return source->ended_error();
   }
   source->checkpoints.push_back(checkpoint);
@@ -411,36 +549,123 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
     (void)session.remove_checkpoint(checkpoint->id);
     co_return evicted.take_error();
   }
-  co_return Made{describe(*source, *checkpoint), std::move(*evicted)};
+  co_return Made{describe(source->id, *checkpoint), std::move(*evicted)};
+}
+
+bool Manager::Impl::saves(const std::string& engine) const {
+  auto found = engines.find(engine);
+  const auto* info = found == engines.end() ? nullptr : found->second->info();
+  return info && info->saves;
+}
+
+Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_from(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                       std::string parent, std::shared_ptr<SavedState> saved) {
+  auto allowed = self->may_add(owner, engine, 1);
+  if (!allowed) co_return allowed.take_error();
+  Limits limits = self->options.limits_for(engine, owner.name);
+  auto session = std::make_shared<Session::Impl>(*self, std::move(owner), std::move(engine), std::move(name), limits, false);
+  session->parent = std::move(parent);
+  auto job = std::make_shared<PendingCall>();
+  std::weak_ptr<PendingCall> weak = job;
+  job->instead = [saved, weak](std::shared_ptr<Session::Impl> begun) -> Task<bool> {
+    return Session::Impl::restore(std::move(begun), saved, weak.lock());
+  };
+  session->queue.push_back(job);
+  self->put(session);
+  co_await job->done.wait();
+  if (!job->result) co_return Error{Code::unavailable, "the wait for the session was given up", ""};
+  if (!*job->result) {
+    Session(session).end("failed", "its state could not be put in place");
+    co_return job->result->take_error();
+  }
+  co_return session;
+}
+
+std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> Manager::Impl::checkpoints_of(const std::string& user) const {
+  std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> all;
+  for (auto& [id, session] : live)
+    if (user.empty() || session->owner.id == user)
+      for (auto& checkpoint : session->checkpoints) all.emplace_back(id, checkpoint);
+  for (auto& [id, left] : left_behind)
+    if (user.empty() || left.owner.id == user)
+      for (auto& checkpoint : left.checkpoints) all.emplace_back(id, checkpoint);
+  return all;
+}
+
+bool Manager::Impl::drop_checkpoint(const std::string& session, const std::string& id) {
+  if (auto found = live.find(session); found != live.end()) return static_cast<bool>(Session(found->second).remove_checkpoint(id));
+  auto left = left_behind.find(session);
+  if (left == left_behind.end()) return false;
+  const bool there = std::erase_if(left->second.checkpoints, [&id](auto& c) { return c->id == id; }) > 0;
+  if (left->second.checkpoints.empty()) left_behind.erase(left);
+  return there;
+}
+
+std::optional<std::vector<CheckpointStatus>> Manager::left_checkpoints(const User& user, const std::string& session) const {
+  auto found = impl_->left_behind.find(session);
+  if (found == impl_->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id)) return std::nullopt;
+  std::vector<CheckpointStatus> out;
+  for (auto& checkpoint : found->second.checkpoints) out.push_back(describe(session, *checkpoint));
+  return out;
+}
+
+Result<void> Manager::remove_left_checkpoint(const User& user, const std::string& session, const std::string& id) {
+  auto found = impl_->left_behind.find(session);
+  if (found == impl_->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id) || !impl_->drop_checkpoint(session, id))
+    return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
+  return {};
+}
+
+Task<Result<Session>> Manager::revive(User user, std::string session, std::string checkpoint_id) {
+  auto self = impl_;
+  Error unknown{Code::not_found, "no checkpoint " + checkpoint_id + " of this session", ""};
+  auto found = self->left_behind.find(session);
+  if (found == self->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id)) co_return unknown;
+  auto& all = found->second.checkpoints;
+  auto which = std::find_if(all.begin(), all.end(), [&checkpoint_id](auto& c) { return c->id == checkpoint_id; });
+  if (which == all.end()) co_return unknown;
+  auto saved = (*which)->saved;
+  User owner = found->second.owner;
+  std::string engine = found->second.engine, name = found->second.name, parent = session;
+  if (auto same = self->by_name.find({owner.id, engine, name}); same != self->by_name.end() && same->second->state != State::ended)
+    name = free_name(owner, engine);
+  auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), saved);
+  if (!begun) co_return begun.take_error();
+  if (auto left = self->left_behind.find(session); left != self->left_behind.end() && (*begun)->state != State::ended) {
+    auto& moved = left->second.checkpoints;
+    (*begun)->checkpoints.insert((*begun)->checkpoints.end(), moved.begin(), moved.end());
+    self->left_behind.erase(left);
+  }
+  co_return Session(*begun);
 }
 
 Task<Result<std::vector<CheckpointStatus>>> Manager::Impl::fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep) {
   // Shared pages count by their share: what a checkpoint holds alone is what ending it gives back.
-  std::vector<std::pair<std::shared_ptr<Session::Impl>, std::shared_ptr<Checkpoint>>> all;
+  auto all = self->checkpoints_of(user);
   std::uint64_t budget = 0;
   for (auto& [id, session] : self->live)
-    if (session->owner.id == user) {
-      budget = std::max(budget, session->limits.checkpoint_bytes);
-      for (auto& checkpoint : session->checkpoints) all.emplace_back(session, checkpoint);
-    }
+    if (session->owner.id == user) budget = std::max(budget, session->limits.checkpoint_bytes);
   std::vector<pid_t> pids;
-  for (auto& [session, checkpoint] : all) pids.push_back(checkpoint->process->pid);
+  for (auto& [session, checkpoint] : all) pids.push_back(checkpoint->process ? checkpoint->process->pid : -1);
   auto measure = [pids] {
     std::vector<std::uint64_t> bytes;
-    for (pid_t pid : pids) bytes.push_back(os::proportional_bytes(pid));
+    for (pid_t pid : pids) bytes.push_back(pid > 0 ? os::proportional_bytes(pid) : 0);
     return bytes;
   };
   auto bytes = co_await async::on_pool(self->pool, std::move(measure));
   std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < all.size(); ++i) sum += all[i].second->bytes = bytes[i];
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (pids[i] > 0) all[i].second->bytes = bytes[i];
+    sum += all[i].second->bytes;
+  }
   std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.second->created < b.second->created; });
   std::vector<CheckpointStatus> evicted;
   for (auto& [session, checkpoint] : all) {
     if (budget == 0 || sum <= budget) break;
     if (!checkpoint->name.empty() || checkpoint->id == keep) continue;
     sum -= checkpoint->bytes;
-    evicted.push_back(describe(*session, *checkpoint));
-    (void)Session(session).remove_checkpoint(checkpoint->id);
+    evicted.push_back(describe(session, *checkpoint));
+    (void)self->drop_checkpoint(session, checkpoint->id);
   }
   if (budget != 0 && sum > budget)
     co_return Error{Code::insufficient_storage, "your checkpoints would hold " + std::to_string(sum >> 20) + " MiB, over the budget of " +

@@ -17,10 +17,19 @@ namespace myelin::session {
 
 using Clock = std::chrono::steady_clock;
 
+/// What a session's globals held: a pickle, which is only ever loaded in a sandbox of the same user.
+struct SavedState {
+  os::UniqueFd memfd;
+  std::uint64_t bytes = 0;
+  std::string left_out;  // JSON array
+  History history;
+};
+
 struct Checkpoint {
   std::string id, name;  // the name may be empty: then it goes first when memory is short
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now();
-  std::shared_ptr<Process> process;  // dormant
+  std::shared_ptr<Process> process;  // dormant; or null, and
+  std::shared_ptr<SavedState> saved;
   History history;
   std::uint64_t bytes = 0;           // as last measured
 };
@@ -38,6 +47,14 @@ struct BranchRequest {
     result.emplace(std::move(r));
     done.set();
   }
+};
+
+/// Saved checkpoints of a session that ended by itself.
+struct LeftBehind {
+  User owner;
+  std::string engine, name;
+  std::chrono::system_clock::time_point ended = std::chrono::system_clock::now();
+  std::vector<std::shared_ptr<Checkpoint>> checkpoints;
 };
 
 /// What waits in a session's queue: a call, or (with `instead`) something else that the runner does in its place.
@@ -79,7 +96,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   History history;
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
-  async::Event branch_free, over;
+  async::Event branch_free, over, start_written, end_written;
 
   std::shared_ptr<Listener> listener;
   bool followed = false, follow_wanted = false, follow_asked = false;  // wanted: waits in the queue; asked: the worker was
@@ -105,7 +122,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
   static async::Task<void> read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process);
   static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
+  /// Returns when it is written, whoever began it.
   static async::Task<void> record(std::shared_ptr<Impl> self);
+  /// The end of a recorded session, in the store.
+  static async::Task<void> record_end(std::shared_ptr<Impl> self, Cause why);
 
   /// Takes over a process that runs and waits for calls.
   void adopt(std::shared_ptr<Process> fresh);
@@ -113,6 +133,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant);
   static async::Task<Result<void>> ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request);
   static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
+  /// Queued: what the globals hold, as the engine saves it.
+  static async::Task<Result<std::shared_ptr<SavedState>>> save(std::shared_ptr<Impl> self);
+  /// In the runner: puts it in place of what is there. False: the session is to end.
+  static async::Task<bool> restore(std::shared_ptr<Impl> self, std::shared_ptr<SavedState> saved, std::shared_ptr<PendingCall> job);
   [[nodiscard]] std::string go_options(bool dormant) const;
 
   /// Frames that come beside a call's answer. False: not one of these.
@@ -147,6 +171,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   using Key = std::tuple<std::string, std::string, std::string>;         // owner, engine, name
   std::map<Key, std::shared_ptr<Session::Impl>> by_name;                  // live, or ended and not yet told
   std::map<pid_t, std::weak_ptr<Process>> by_pid;
+  std::map<std::string, LeftBehind> left_behind;  // by id of the session
   std::string only_user;
   bool stopping = false;
   async::Event all_idle;
@@ -160,6 +185,13 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   void forget(const Session::Impl& session);
   static async::Task<Result<os::CgroupGroup>> make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid);
   /// Ends the oldest unnamed checkpoints of a user until what is left fits the budget: those that went, as descriptions.
+  [[nodiscard]] bool saves(const std::string& engine) const;
+  /// A new session of `from`'s user and engine that begins with a saved state.
+  static async::Task<Result<std::shared_ptr<Session::Impl>>> begin_from(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                        std::string parent, std::shared_ptr<SavedState> saved);
+  /// All checkpoints of a user (of everybody: ""), by the id of their session, living or not.
+  [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> checkpoints_of(const std::string& user) const;
+  bool drop_checkpoint(const std::string& session, const std::string& id);
   static async::Task<Result<std::vector<CheckpointStatus>>> fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep);
   static async::Task<void> watch(std::shared_ptr<Impl> self);
   void end_idle(Clock::time_point now);

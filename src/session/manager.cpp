@@ -1,11 +1,11 @@
 #include "session/manager.hpp"
 
 #include <algorithm>
-#include <ctime>
 #include <filesystem>
 #include <limits>
 
 #include "base/log.hpp"
+#include "base/time.hpp"
 #include "os/process.hpp"
 #include "session/impl.hpp"
 #include "store/session_records.hpp"
@@ -22,15 +22,6 @@ constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
 constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
-
-std::string utc(std::chrono::system_clock::time_point at) {
-  std::time_t seconds = std::chrono::system_clock::to_time_t(at);
-  char text[32];
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 Result<std::uint64_t> bytes_below(const std::string& directory) {
   std::uint64_t sum = 0;
@@ -76,7 +67,7 @@ Manager::~Manager() {
 Task<Result<void>> Manager::open(std::string first) {
   auto self = impl_;
   store::Database* database = &self->database;
-  std::string text = "the server restarted at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  std::string text = "the server restarted at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto mark = [database, text]() -> Result<void> {
     store::SessionRecords records(*database);
     auto lost = records.mark_all_running_as_lost(text, store::now());
@@ -153,13 +144,12 @@ Task<Result<os::CgroupGroup>> Manager::Impl::make_group(std::shared_ptr<Impl> se
   auto group_limits = limits_of_group(limits);
   auto tree = self->groups;
   auto make = [tree, name, group_limits, pid]() -> Result<os::CgroupGroup> {
-    auto group = tree->create(name);
+    auto group = tree->create(name, group_limits);
     if (!group) return group;
-    auto set = group->set_limits(group_limits);
-    if (!set) return set.take_error();
     auto added = group->add(pid);
-    if (!added) return added.take_error();
-    return group;
+    if (added) return group;
+    (void)group->remove();
+    return added.take_error();
   };
   co_return co_await async::on_pool(self->pool, std::move(make));
 }
@@ -201,6 +191,7 @@ Task<void> Manager::Impl::watch(std::shared_ptr<Impl> self) {
 }
 
 Task<void> Manager::Impl::expire_records(std::shared_ptr<Impl> self) {
+  std::erase_if(self->left_behind, [](auto& entry) { return std::chrono::system_clock::now() - entry.second.ended > cause_kept; });
   store::Database* database = &self->database;
   auto expire = [database] { return store::SessionRecords(*database).expire(store::now() - cause_kept); };
   auto expired = co_await async::on_pool(self->database_pool, std::move(expire));
@@ -250,21 +241,25 @@ void Manager::Impl::relieve_memory() {
                                          std::to_string(session->limits.memory_bytes >> 20) + " MiB" +
                                          (session->running ? " during a call" : ""));
     sum += used;
-    for (auto& checkpoint : session->checkpoints) sum += checkpoint->process->memory_bytes();
+    for (auto& checkpoint : session->checkpoints) {
+      if (checkpoint->process) sum += checkpoint->process->memory_bytes();
+      else if (!session->process->group) sum += checkpoint->bytes;  // else its group counts it
+    }
   }
+  for (auto& [id, left] : left_behind)
+    for (auto& checkpoint : left.checkpoints) sum += checkpoint->bytes;
   if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
   // What can be made again goes first: the oldest checkpoint without a name.
-  std::shared_ptr<Session::Impl> keeper;
+  std::string keeper;
   std::shared_ptr<Checkpoint> oldest;
-  for (auto& [id, session] : live)
-    for (auto& checkpoint : session->checkpoints)
-      if (checkpoint->name.empty() && (!oldest || checkpoint->created < oldest->created)) {
-        keeper = session;
-        oldest = checkpoint;
-      }
+  for (auto& [id, checkpoint] : checkpoints_of(""))
+    if (checkpoint->name.empty() && (!oldest || checkpoint->created < oldest->created)) {
+      keeper = id;
+      oldest = checkpoint;
+    }
   if (oldest) {
-    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper->id + " ends");
-    (void)Session(keeper).remove_checkpoint(oldest->id);
+    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper + " ends");
+    (void)drop_checkpoint(keeper, oldest->id);
     return;
   }
   // The one that has been idle longest; sessions other than a token's own kernel first.
@@ -515,7 +510,7 @@ Task<void> Manager::stop(milliseconds grace) {
     self->all_idle.reset();
     co_await self->all_idle.wait(grace);
   }
-  std::string text = "the server was stopped at " + utc(std::chrono::system_clock::now()) + "; what the session held is lost";
+  std::string text = "the server was stopped at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto sessions = self->live;
   for (auto& [id, session] : sessions) Session(session).end("stopping", text);
   for (int rounds = 0; rounds < 60 && !self->live.empty(); ++rounds) co_await async::sleep_for(milliseconds(50));

@@ -214,7 +214,10 @@ Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self) {
 }
 
 Task<void> Session::Impl::record(std::shared_ptr<Impl> self) {
-  if (self->recorded) co_return;
+  if (self->recorded) {
+    co_await self->start_written.wait();
+    co_return;
+  }
   self->recorded = true;
   Manager::Impl& m = self->manager;
   store::Database* database = &m.database;
@@ -223,6 +226,23 @@ Task<void> Session::Impl::record(std::shared_ptr<Impl> self) {
   };
   auto written = co_await async::on_pool(m.database_pool, std::move(write));
   if (!written) log::error("can't record session " + self->id + ": " + written.error().message);
+  self->start_written.set();
+}
+
+Task<void> Session::Impl::record_end(std::shared_ptr<Impl> self, Cause why) {
+  co_await self->start_written.wait();
+  store::Database* database = &self->manager.database;
+  bool pristine = !self->dirty && !self->record_at_start;
+  auto write = [database, self, why, pristine]() -> Result<bool> {
+    store::SessionRecords records(*database);
+    auto ended = records.ended(self->id, {why.code, why.text}, why.tail, store::now());
+    if (ended && pristine) return records.acknowledge(self->id);
+    return ended;
+  };
+  auto written = co_await async::on_pool(self->manager.database_pool, std::move(write));
+  if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
+  self->unwritten = !written && !pristine;
+  self->end_written.set();
 }
 
 // ---- life --------------------------------------------------------------------------------------------------------
@@ -470,9 +490,24 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   Manager::Impl& m = self->manager;
   auto checkpoints = std::move(self->checkpoints);
   self->checkpoints.clear();
-  for (auto& checkpoint : checkpoints) co_await end_process(self, checkpoint->process, milliseconds(0));
+  std::vector<std::shared_ptr<Checkpoint>> saved;
+  for (auto& checkpoint : checkpoints) {
+    if (checkpoint->process) co_await end_process(self, checkpoint->process, milliseconds(0));
+    else saved.push_back(checkpoint);
+  }
   checkpoints.clear();
+  const bool wanted_gone = self->intended_end && (self->intended_end->first == "deleted" || self->intended_end->first == "stopping");
+  if (!saved.empty() && !wanted_gone)
+    m.left_behind[self->id] = {self->owner, self->engine, self->name, std::chrono::system_clock::now(), std::move(saved)};
   auto process = self->process;
+  if (self->running && !self->running_reads) self->dirty = true;
+  // An end that was wanted has its cause already: it is written down while the process goes.
+  const bool wanted = self->intended_end && self->recorded;
+  if (wanted) {
+    process->drain_output(self->ring, self->listener.get());
+    m.tasks.spawn(record_end(self, {self->intended_end->first, self->intended_end->second, self->ring.tail(tail_bytes), std::chrono::system_clock::now()}),
+                  "end of a session");
+  }
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
   bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
   process->drain_output(self->ring, self->listener.get());
@@ -505,25 +540,17 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
     cause.code = code;
     cause.text = "the session's process ended" + doing;
   }
-  if (self->running && !self->running_reads) self->dirty = true;
   cause.tail = self->ring.tail(tail_bytes);
   self->cause = cause;
   self->state = State::ended;
   log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
 
   // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.
-  if (self->recorded) {
-    store::Database* database = &m.database;
-    bool pristine = !self->dirty && !self->record_at_start;
-    auto write = [database, self, cause, pristine]() -> Result<bool> {
-      store::SessionRecords records(*database);
-      auto ended = records.ended(self->id, {cause.code, cause.text}, cause.tail, store::now());
-      if (ended && pristine) return records.acknowledge(self->id);
-      return ended;
-    };
-    auto written = co_await async::on_pool(m.database_pool, std::move(write));
-    if (!written) log::error("can't record the end of session " + self->id + ": " + written.error().message);
-    self->unwritten = !written && !pristine;
+  if (wanted) {
+    co_await self->end_written.wait();
+  } else if (self->recorded) {
+    Cause why = cause;
+    co_await record_end(self, std::move(why));
   }
   m.forget(*self);
   self->over.set();

@@ -74,6 +74,8 @@ struct Progress {
 struct CheckpointStatus {
   std::string id, name, session;
   std::uint64_t memory_bytes = 0;
+  bool saved = false;    // what the globals held; else a copy of the process
+  std::string left_out;  // of a saved one: JSON array of {"name","why"}, what is not in it
   std::chrono::system_clock::time_point created{};
 };
 

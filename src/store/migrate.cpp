@@ -4,22 +4,17 @@ namespace myelin::store {
 
 namespace {
 
-Result<bool> exists(Database& database, std::string_view sql) {
-  bool found = false;
-  auto asked = database.query(sql, {}, [&](const Row&) { found = true; });
-  if (!asked) return asked.take_error();
-  return found;
-}
-
 /// The version of the file; an empty file is version 0.
 Result<std::int64_t> version_of(Database& database) {
-  auto versioned =
-      exists(database, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'");
-  if (!versioned) return versioned.take_error();
-  if (!*versioned) {
-    auto foreign = exists(database, "SELECT 1 FROM sqlite_master LIMIT 1");
-    if (!foreign) return foreign.take_error();
-    if (*foreign) {
+  // One question: between two, another process may make the tables.
+  bool versioned = false, empty = true;
+  auto looked = database.query("SELECT type = 'table' AND name = 'schema_version' FROM sqlite_master", {}, [&](const Row& row) {
+    empty = false;
+    versioned |= row.integer(0) != 0;
+  });
+  if (!looked) return looked.take_error();
+  if (!versioned) {
+    if (!empty) {
       return Error{Code::conflict,
                    "database " + database.file().string() +
                        " belongs to another program; move it away or choose another data directory",

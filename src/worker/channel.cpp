@@ -66,8 +66,7 @@ Task<Result<void>> Channel::send(codec::FrameKind kind, std::uint64_t call, std:
 
 Task<Result<Frame>> Channel::receive(milliseconds timeout) {
   if (buffer_.empty()) buffer_.resize(buffer_bytes);
-  const auto deadline = timeout == async::forever ? std::chrono::steady_clock::time_point::max()
-                                                  : std::chrono::steady_clock::now() + timeout;
+  const auto deadline = async::after(timeout);
   Frame frame;
   std::size_t body_have = 0, body_need = 0;
   bool have_header = false;

@@ -280,6 +280,7 @@ struct Engine::Impl : std::enable_shared_from_this<Engine::Impl> {
         }
       if (auto* ms = o.if_contains("import_ms"); ms && ms->is_number()) info.import_ms = ms->to_number<double>();
       info.why_no_branches = text_of(o, "why_no_branches");
+      if (auto* saves = o.if_contains("saves"); saves && saves->is_bool() && !late) info.saves = saves->get_bool();
       info.cold = late;
       if (!late) {
         info.thread_by = text_of(o, "thread_by");

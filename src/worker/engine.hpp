@@ -36,6 +36,7 @@ struct EngineInfo {
   std::map<std::string, std::string> versions;
   double import_ms = 0;
   std::string why_no_branches;              // empty: its sessions can branch
+  bool saves = false;                       // checkpoints and branches are made of what a session's globals hold
   bool cold = false;                        // each session imports it: it runs threads after its import
   std::string thread_by;                    // the module whose import started the first of them, if known
   std::vector<std::string> openmp;          // OpenMP runtimes whose threads can't be paused, as paths

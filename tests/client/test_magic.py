@@ -1,12 +1,13 @@
-"""%%myelin. IPython is no part of the tests' environment: a shell with the three members that the magic uses stands in for it."""
+"""%%myelin in IPython's own shell."""
 
-import importlib.util
 import io
 import sys
-import types
 
 import numpy
 import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 import myelin
 from conftest import wait_until
@@ -14,39 +15,22 @@ from myelin.client import magic
 from serving import contract, served  # noqa: F401
 
 
-class Shell:
-    """What the magic uses of IPython's InteractiveShell."""
-
-    def __init__(self):
-        self.user_ns, self.magics = {}, {}
-        self.magics_manager = types.SimpleNamespace(magics={"cell": self.magics})
-
-    def register_magic_function(self, function, magic_kind="line", magic_name=None):
-        assert magic_kind == "cell"
-        self.magics[magic_name] = function
-
-    def push(self, variables):
-        self.user_ns.update(variables)
-
-    def run_cell(self, text):
-        first, _, body = text.partition("\n")
-        name, _, line = first[2:].partition(" ")
-        self.magics[name](line, body)
-
-
 @pytest.fixture
-def shell(monkeypatch):
+def shell(monkeypatch, tmp_path):
+    """A notebook's kernel, as far as cells go. `run(text)` runs one and raises what it raised, after IPython has shown it."""
     for name in ("MYELIN_URL", "MYELIN_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    if importlib.util.find_spec("IPython"):
-        from IPython.core.interactiveshell import InteractiveShell
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    made = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}))
 
-        made = InteractiveShell()
-        made.run_cell = lambda text, run=made.run_cell_magic: run("myelin", *text[9:].partition("\n")[::2])
-    else:
-        print("IPython is not installed: a stand-in for its shell is used")
-        made = Shell()
-    myelin.load_ipython_extension(made)
+    def run(text):
+        result = made.run_cell(text)
+        result.raise_error()
+        return result.result
+
+    made.run = run
+    run("%load_ext myelin")
     yield made
     for session in magic._sessions.values():
         try:
@@ -54,6 +38,7 @@ def shell(monkeypatch):
         except myelin.client.MyelinError:
             pass
     magic._sessions.clear()
+    made.restore_sys_module_state()
 
 
 @pytest.fixture
@@ -69,49 +54,62 @@ def there(served, monkeypatch):
 
 def test_a_cell_runs_in_a_session_and_brings_its_results(shell, there, capsys):
     there("exec", "sessions")
-    shell.run_cell("%%myelin python -o a,b\na = 1\nb = 'x'\nprint('hello')")
+    shell.run("%%myelin python -o a,b\na = 1\nb = 'x'\nprint('hello')")
     assert shell.user_ns["a"] == 1 and shell.user_ns["b"] == "x"
     assert capsys.readouterr().out == "hello\n"
-    shell.run_cell("%%myelin python -o c\nimport numpy\nc = numpy.arange(100) + a")
+    shell.run("%%myelin python -o c\nimport numpy\nc = numpy.arange(100) + a")
     assert isinstance(shell.user_ns["c"], numpy.ndarray) and shell.user_ns["c"][0] == 1
-    shell.run_cell("%%myelin named --engine python -o a\na = 2")
+    shell.run("%%myelin named --engine python -o a\na = 2")
     assert shell.user_ns["a"] == 2 and myelin.Client().session("python", "named").exec("", returns="a").data == 2
-    shell.run_cell("%%myelin python --fresh -o a\na = 'a' in globals()")
+    shell.run("%%myelin python --fresh -o a\na = 'a' in globals()")
     assert shell.user_ns["a"] is False
+
+
+def test_what_it_brought_is_there_for_the_next_cell(shell, there, capsys):
+    there("exec", "sessions")
+    shell.run("%%myelin nest -o events\nnest.ResetKernel()\nn = nest.Create('iaf_psc_alpha', params={'I_e': 376.0})\n"
+              "r = nest.Create('spike_recorder')\nnest.Connect(n, r)\nnest.Simulate(200.0)\nevents = r.events")
+    capsys.readouterr()
+    assert shell.run("len(events['times'])") > 1
+    assert "Out" in capsys.readouterr().out
+    shell.run("factor = 3\nimport numpy as np")
+    assert shell.run("(np.asarray(events['senders']) * factor).min()") == 3
 
 
 def test_an_error_has_the_cells_line(shell, there, capsys):
     there("exec", "sessions")
     with pytest.raises(magic.CellFailed) as error:
-        shell.run_cell("%%myelin python\nprint('before')\nx = 1\n1/0")
+        shell.run("%%myelin python\nprint('before')\nx = 1\n1/0")
     lines = error.value._render_traceback_()
-    assert "line 4" in lines[0] and "1/0" in "".join(lines) or "line 4" in lines[0]
-    assert lines[-1] == "ZeroDivisionError: division by zero" and capsys.readouterr().out == "before\n"
+    assert "line 4" in lines[0] and "1/0" in lines[0] and lines[-1] == "ZeroDivisionError: division by zero"
+    # Shown are these lines, below what the cell printed, and nothing of the client's frames.
+    shown = capsys.readouterr().out
+    assert shown.startswith("before\n") and [line.strip() for line in shown.splitlines()[1:] if line.strip()] == [line.strip() for line in lines]
     with pytest.raises(magic.CellFailed, match="SyntaxError"):
-        shell.run_cell("%%myelin python\ndef f(:")
+        shell.run("%%myelin python\ndef f(:")
 
 
 def test_wrong_use_is_said_without_a_traceback(shell, there):
     there("exec", "sessions")
     with pytest.raises(magic.CellFailed) as error:
-        shell.run_cell("%%myelin python --nosuch\n")
+        shell.run("%%myelin python --nosuch\npass")
     assert "usage: %%myelin" in "".join(error.value.lines)
     with pytest.raises(magic.CellFailed) as error:
-        shell.run_cell("%%myelin --help\n")
+        shell.run("%%myelin --help\npass")
     assert "NAME,NAME" in "".join(error.value.lines)
     with pytest.raises(magic.CellFailed, match="myelin serve"):
-        shell.run_cell("%%myelin python --url http://127.0.0.1:1\n")
+        shell.run("%%myelin python --url http://127.0.0.1:1\npass")
 
 
 def test_a_session_that_ended_is_replaced_at_the_next_cell(shell, there):
     there("exec", "sessions")
-    shell.run_cell("%%myelin python\na = 1")
+    shell.run("%%myelin python\na = 1")
     (session,) = magic._sessions.values()
     session.delete()
     wait_until(lambda: session.state == "ended", "the session's end")
     with pytest.raises(magic.CellFailed):
-        shell.run_cell("%%myelin python\na = 2")
-    shell.run_cell("%%myelin python -o a\na = 3")
+        shell.run("%%myelin python\na = 2")
+    shell.run("%%myelin python -o a\na = 3")
     assert shell.user_ns["a"] == 3
 
 
@@ -133,7 +131,7 @@ def test_output_and_progress_come_while_the_cell_runs(shell, there, contract, mo
             pass
 
     monkeypatch.setattr(sys, "stdout", Look())
-    shell.run_cell("%%myelin python\nimport time\nprint('first')\nfor i in range(20):\n    progress(i / 20, i, 20)\n    time.sleep(0.05)\nprint('last')")
+    shell.run("%%myelin python\nimport time\nprint('first')\nfor i in range(20):\n    progress(i / 20, i, 20)\n    time.sleep(0.05)\nprint('last')")
     assert out.getvalue() == "first\nlast\n"
     assert ("first\n", "busy") in seen, "it is shown before the call has ended"
     assert "█" in err.getvalue() and "of 20 ms" in err.getvalue() and err.getvalue().endswith("\r")
@@ -141,7 +139,7 @@ def test_output_and_progress_come_while_the_cell_runs(shell, there, contract, mo
 
 def test_keep_says_the_run(shell, there, capsys):
     there("runs", "exec", "sessions")
-    shell.run_cell("%%myelin python -o a --keep\na = [1, 2]")
+    shell.run("%%myelin python -o a --keep\na = [1, 2]")
     assert "kept as run r_" in capsys.readouterr().out
 
 
@@ -150,7 +148,10 @@ def test_without_ipython_it_says_so():
         myelin.load_ipython_extension(None)
 
 
-def test_unloading(shell):
-    if isinstance(shell, Shell):
-        myelin.client.unload_ipython_extension(shell)
-        assert "myelin" not in shell.magics
+def test_unloading(shell, there):
+    shell.run("%unload_ext myelin")
+    assert "myelin" not in shell.magics_manager.magics["cell"]
+    with pytest.raises(UsageError):
+        shell.run_cell_magic("myelin", "python", "a = 1")
+    shell.run("%load_ext myelin")
+    assert "myelin" in shell.magics_manager.magics["cell"]

@@ -241,16 +241,115 @@ def test_what_can_not_be_shared_is_named(client, code, named):
     end(session)
 
 
-def test_jaxley_says_why_not_and_how_else(client):
-    session = Session(client, "jaxley")
-    session.value("import jax.numpy as jnp\na = jnp.arange(3.0)\nb = float(a.sum())", "b")
-    answer = client.post(session.path + "/branch", {})
-    assert answer.status == 409 and "JAX" in answer.json()["detail"], answer
-    assert session.value("c = a", "c") == [0.0, 1.0, 2.0]
+JAXLEY = """
+import random, threading
+from typing import NamedTuple
+from jaxley.channels import HH
+from jaxley.integrate import build_init_and_step_fn
+cell = jx.Cell([jx.Branch(jx.Compartment(), ncomp=2)], parents=[-1])
+cell.insert(HH())
+cell.branch(0).comp(0).record()
+cell.to_jax()
+init_fn, step_fn = build_init_and_step_fn(cell)
+states, params = init_fn([])
+inputs, places = {'i': jnp.asarray([0.4])}, {'i': jnp.asarray([0])}
+@jax.jit
+def forward(states, params):
+    return step_fn(states, params, inputs, places, delta_t=0.025)
+class Seen(NamedTuple):
+    steps: int
+    v: object
+seen = Seen(0, states['v'])
+key = jax.random.key(3)
+random.seed(7)
+np.random.seed(7)
+def advance(n):
+    global states, seen, key
+    for _ in range(n):
+        states = forward(states, params)
+    key, _ = jax.random.split(key)
+    seen = Seen(seen.steps + n, states['v'])
+lock = threading.Lock()
+advance(40)
+"""
+STEP_ON = """
+advance(60)
+d = [np.asarray(states[name]).tobytes().hex() for name in sorted(states)]
+d += [seen.steps, np.asarray(jax.random.uniform(key, (3,))).tobytes().hex(), random.random(), float(np.random.rand())]
+"""
+
+
+def test_jaxley_goes_back_to_its_arrays(client):
+    """JAX's threads can't be copied: checkpoints hold what the globals hold, and the session's own process goes on from them."""
     engines = {e["name"]: e for e in client.get("/v1/engines").json()["engines"]}
-    assert engines["jaxley"]["branches"] is False and "JAX" in engines["jaxley"]["why_not"]
-    assert engines["nest"]["branches"] is True and engines["nest"]["why_not"] is None
-    end(session)
+    session = Session(client, "jaxley", "arrays")
+    session.value(JAXLEY, None)
+    answer = checkpoint(session, "settled")
+    assert answer.status == 201, answer
+    c = answer.json()
+    assert c["kind"] == "arrays" and c["memory_bytes"] > 1000 and c["evicted"] == []
+    assert [one["name"] for one in c["left_out"]] == ["lock"] and "lock" in c["left_out"][0]["why"], c
+    wanted = session.value(STEP_ON, "d")
+    for _ in range(2):
+        session.value("advance(7)\nextra = 1\nSeen.wrong = 1\ncell.set('HH_gNa', 0.3)", None)
+        answer = client.post(session.path + "/rewind", {"checkpoint": c["id"]})
+        assert answer.status == 200 and answer.json()["id"] == session.id, answer
+        left = session.value("k = [n in globals() for n in ('extra', 'lock', 'cell')] + [hasattr(Seen, 'wrong'), type(seen) is Seen]", "k")
+        assert left == [False, False, True, False, True]
+        assert session.value(STEP_ON, "d") == wanted
+    (listed,) = client.get(session.path + "/checkpoints").json()["checkpoints"]
+    assert listed["id"] == c["id"] and listed["kind"] == "arrays"
+    # A branch is a session of its own, in a process that has compiled nothing yet.
+    assert client.post(session.path + "/rewind", {"checkpoint": c["id"]}).status == 200
+    (other,) = branch(session)
+    assert other.status().json()["parent"] == session.id
+    assert other.value(STEP_ON, "d") == wanted == session.value(STEP_ON, "d")
+    assert client.request("DELETE", session.path + "/checkpoints/" + c["id"]).status == 204
+    assert client.post(session.path + "/rewind", {"checkpoint": c["id"]}).status == 404
+    engines = {e["name"]: e for e in client.get("/v1/engines").json()["engines"]}
+    assert engines["jaxley"]["saves"] is True and engines["jaxley"]["branches"] is False and "JAX" in engines["jaxley"]["why_not"]
+    assert engines["nest"]["saves"] is False and engines["nest"]["branches"] is True and engines["nest"]["why_not"] is None
+    end(session, other)
+
+
+def test_saved_checkpoints_outlive_a_process_that_died(client, server):
+    session = Session(client, "jaxley", "mortal")
+    session.value("a = jnp.arange(5.0) * 1.5\ntree = {'w': [a, 2]}\nf = jax.jit(lambda x: x + 1)\nb = float(f(a).sum())", None)
+    c, unnamed = checkpoint(session, "before").json(), checkpoint(session).json()
+    assert session.exec("import os\nos._exit(3)").status == 410
+    wait_until(lambda: session.status().json()["state"] == "ended", "the session's end")
+    listed = client.get(session.path + "/checkpoints").json()["checkpoints"]
+    assert [one["id"] for one in listed] == [c["id"], unnamed["id"]]
+    token = client.post("/v1/tokens", {"name": "eve"}).json()["token"]
+    for request in (("GET", "/checkpoints", None), ("POST", "/rewind", {"checkpoint": c["id"]}), ("DELETE", "/checkpoints/" + c["id"], None)):
+        answer = client.with_token(token).request(request[0], session.path + request[1], json_body=request[2])
+        assert answer.status == 404, answer
+    assert client.request("DELETE", session.path + "/checkpoints/" + unnamed["id"]).status == 204
+    assert client.post(session.path + "/rewind", {"checkpoint": unnamed["id"]}).status == 404
+    answer = client.post(session.path + "/rewind", {"checkpoint": c["id"]})
+    assert answer.status == 201 and answer.json()["parent"] == session.id and answer.json()["name"] == "mortal", answer
+    again = attach(client, answer.json()["id"])
+    assert answer.headers["location"] == again.path
+    assert again.value("d = [a, tree['w'][0] is a, f(a), b]", "d") == [[0.0, 1.5, 3.0, 4.5, 6.0], True, [1.0, 2.5, 4.0, 5.5, 7.0], 20.0]
+    assert [one["id"] for one in client.get(again.path + "/checkpoints").json()["checkpoints"]] == [c["id"]]
+    assert client.get(session.path + "/checkpoints").status == 410
+    end(again)
+    wait_until(lambda: again.status().json()["state"] == "ended", "the session's end")
+    assert client.get(again.path + "/checkpoints").status == 410  # deleted: so are its checkpoints
+
+
+def test_saved_checkpoints_count_for_the_budget(make_server):
+    client = make_server(limits={"checkpoints": "100MiB"}).client()
+    session = Session(client, "jaxley")
+    ids = []
+    for number in range(3):
+        session.value("a = np.full(40 << 17, %d.0)" % number, None)
+        answer = checkpoint(session)
+        assert answer.status == 201, answer
+        ids.append(answer.json()["id"])
+    assert [one["id"] for one in answer.json()["evicted"]] == ids[:1]
+    assert client.post(session.path + "/rewind", {"checkpoint": ids[1]}).status == 200  # larger than what one frame takes
+    assert session.value("d = [a.size, float(a.min()), float(a.max())]", "d") == [40 << 17, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("body, status", [

@@ -47,6 +47,21 @@ def test_globals_persist_in_a_native_session_unless_fresh(server):
     native(server, "DELETE", "/v1/sessions/" + identity)
 
 
+@pytest.mark.parametrize("preload", ["", "import numpy"])
+def test_files_of_a_session_come_as_their_bytes(new_session, preload):
+    session = new_session("python")
+    assert session.exec(preload).status == 200
+    for size in (0, 2, 64, 65, 300_000):
+        data = bytes(i % 251 for i in range(size))
+        assert session.client.request("PUT", session.path + "/files/f.bin", body=data).status == 201
+        answer = session.client.get(session.path + "/files/f.bin")
+        assert (answer.status, answer.headers["content-type"], answer.body) == (200, "application/octet-stream", data)
+    assert session.exec("open('list.json', 'w').write('{\"bytes\":[1,2]}')").status == 200
+    assert session.client.get(session.path + "/files/list.json").body == b'{"bytes":[1,2]}'
+    listing = session.client.get(session.path + "/files/").json()
+    assert [(e["name"], e["bytes"]) for e in listing["entries"] if e["type"] == "file"] == [("f.bin", 300_000), ("list.json", 15)]
+
+
 def test_work_is_kept_and_shared_and_the_rest_is_not(server):
     first, second = start(server, "python", "w1"), start(server, "python", "w2")
     run(server, first, "import os\nopen('work/kept', 'w').write('x' * 10)\nopen('/tmp/gone', 'w').write('y')\nopen('gone', 'w').write('z')")

@@ -259,7 +259,7 @@ def test_cbor_and_json_and_events_agree(nest_session):
     same(text, wanted), same(binary, wanted)
     session.value("print('héllo\\n\"quoted\"')\nnest.Simulate(100.0)", None)
     for reader in (text, binary):
-        reader.wait(lambda r: r.states()[-1] == "idle" and r.of("stdout"), "the end of the call")
+        reader.wait(lambda r: r.states()[-1:] == ["idle"] and r.of("stdout"), "the end of the call")
         same(reader, recorded(session))
     sse = Sse(session)
     last = text.events[-1]["seq"]
@@ -342,7 +342,7 @@ def test_a_gap_is_told(make_server):
     for _ in range(5):
         session.value("nest.Simulate(100.0)", None)
     late = Reader(session, "?after=1")
-    late.wait(lambda r: r.states()[-1] == "idle" and len(r.events) > 3, "the end")
+    late.wait(lambda r: r.states()[-1:] == ["idle"] and len(r.events) > 3, "the end")
     gap = late.of("gap")[0]
     assert gap["from"] == 2 and gap["to"] == gap["seq"] > 2 and late.events[1] == gap and late.events[2]["seq"] == gap["to"] + 1
     assert 0 < late.count() * 16 <= (1 << 20)
@@ -371,7 +371,7 @@ def test_events_of_a_session_that_has_ended_are_read_to_the_end(server):
     count = session.value("k = sr.n_events", "k")
     session.exec("import os\nprint('last words', flush=True)\nos._exit(3)")
     reader.go_on.set()
-    reader.wait(lambda r: r.states()[-1] == "ended", "the end")
+    reader.wait(lambda r: r.states()[-1:] == ["ended"], "the end")
     assert reader.count() == count and reader.events[-1]["cause"]["code"] == "exited"
     assert "".join(e["text"] for e in reader.of("stdout")).endswith("last words\n")
     reader.thread.join(PATIENCE_S)
@@ -394,7 +394,7 @@ def test_states_progress_and_output(nest_session):
     session.value("print('é' * 40000, end='')\nn = nest.Create('iaf_psc_alpha', 2000)\nnest.Simulate(3000.0)", None)
     session.exec("raise ValueError")
     session.value("nest.ResetKernel()", None)
-    reader.wait(lambda r: r.states()[-1] == "idle" and r.states().count("busy") == 3, "three calls")
+    reader.wait(lambda r: r.states()[-1:] == ["idle"] and r.states().count("busy") == 3, "three calls")
     states = reader.of("state")
     assert states[0]["state"] == "idle" and "call" not in states[0]
     assert [s["state"] for s in states[1:]] == ["busy", "idle", "busy", "idle", "busy", "reset", "idle"]
@@ -499,7 +499,7 @@ def test_wrong_wishes(server, new_session):
     reader = Reader(session, "?after=18446744073709551615")
     reader.wait(lambda r: r.events, "the present state")
     session.value("a = 1", None)
-    reader.wait(lambda r: r.states()[-1] == "idle" and len(r.events) >= 3, "the call")
+    reader.wait(lambda r: r.states()[-1:] == ["idle"] and len(r.events) >= 3, "the call")
     reader.close()
 
 
@@ -622,7 +622,7 @@ def test_a_worker_that_floods_events(make_server, followed):
     assert resident < 256, "%d MiB" % resident
     assert session.value("a = 2", "a") == 2
     if reader:
-        reader.wait(lambda r: r.states()[-1] == "idle" and len(r.states()) >= 5, "the end")
+        reader.wait(lambda r: r.states()[-1:] == ["idle"] and len(r.states()) >= 5, "the end")
         reader.close()
 
 

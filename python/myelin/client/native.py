@@ -280,7 +280,8 @@ class Session(_Object):
         return [Checkpoint(self, info) for info in self._ask("GET", "/checkpoints", headers=_JSON).value()["checkpoints"]]
 
     def rewind(self, checkpoint):
-        """Back to a checkpoint (or its id). The session keeps its id, the checkpoint stays."""
+        """Back to a checkpoint (or its id). The session keeps its id, the checkpoint stays. A session that died and left a saved
+        checkpoint is made anew: then ``id`` is another."""
         self.info = self._ask("POST", "/rewind", {"checkpoint": getattr(checkpoint, "id", checkpoint)}, _JSON).value()
         return self
 
@@ -361,6 +362,7 @@ class Stream:
         return self
 
     def __enter__(self):
+        self._connect()  # now: what is begun inside is seen from its begin
         return self
 
     def __exit__(self, *_):
@@ -396,26 +398,32 @@ class Stream:
         self.close()
         raise StopIteration
 
+    def _connect(self):
+        wanted = dict(self._wanted)
+        if self.seq is not None:
+            wanted["after"] = str(self.seq)
+        path = self._session._at("/stream?" + urllib.parse.urlencode(wanted, safe=","))
+        try:
+            self._socket = WebSocket(self._session._client._transport, path)
+        except GoneError as error:
+            if not self._reconnected:
+                raise
+            return {"seq": None, "topic": "state", "state": "ended", "cause": {"text": error.detail}}  # while the connection was away
+        except UnavailableError as error:
+            if not self._reconnected:
+                raise
+            raise Closed(reason=str(error)) from error
+        if self._closed:
+            raise Closed()
+        self._socket.settimeout(_QUIET_S)
+        self._first = True
+        return None
+
     def _receive(self):
         if self._socket is None:
-            wanted = dict(self._wanted)
-            if self.seq is not None:
-                wanted["after"] = str(self.seq)
-            path = self._session._at("/stream?" + urllib.parse.urlencode(wanted, safe=","))
-            try:
-                self._socket = WebSocket(self._session._client._transport, path)
-            except GoneError as error:
-                if not self._reconnected:
-                    raise
-                return {"seq": None, "topic": "state", "state": "ended", "cause": {"text": error.detail}}  # while the connection was away
-            except UnavailableError as error:
-                if not self._reconnected:
-                    raise
-                raise Closed(reason=str(error)) from error
-            if self._closed:
-                raise Closed()
-            self._socket.settimeout(_QUIET_S)
-            self._first = True
+            over = self._connect()
+            if over is not None:
+                return over
         asked = False
         while True:
             try:

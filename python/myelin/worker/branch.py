@@ -14,6 +14,8 @@ import shutil
 import stat
 import time
 
+from . import imports
+
 _THREADS_S = 0.2  # how long paused threads may take to go
 _KEPT = 4  # fds 0 … 3 are the session's own
 _FOLDER = ".branches"
@@ -21,10 +23,6 @@ _FOLDER = ".branches"
 
 class Refused(Exception):
     """Why there is no branch; the session goes on."""
-
-
-def thread_count():
-    return len(os.listdir("/proc/self/task"))
 
 
 def _children():
@@ -195,9 +193,9 @@ def prepare(session):
         raise Refused(reason)
     session.engine.before_branch()
     end = time.monotonic() + _THREADS_S
-    while thread_count() > 1:
+    while imports.thread_count() > 1:
         if time.monotonic() > end:
-            raise Refused(f"the session runs {thread_count() - 1} threads that can't be paused: end them, or branch before they start")
+            raise Refused(f"the session runs {imports.thread_count() - 1} threads that can't be paused: end them, or branch before they start")
         time.sleep(0.0005)
     children = _children()
     if children:

@@ -1,9 +1,10 @@
 """Files of the session's working directory, for the native API. It runs inside the sandbox: the kernel bounds what it can reach."""
 
-import array
 import os
 import stat
 import time
+
+from . import rope
 
 MOST_BYTES = 1 << 30
 MOST_ENTRIES = 100_000
@@ -30,7 +31,7 @@ def _get(path, _):
     if info.st_size > MOST_BYTES:
         raise ValueError(f"{path} has {info.st_size} bytes, more than {MOST_BYTES}: put it into ~/work and read it there")
     with open(path, "rb") as file:
-        return {"bytes": array.array("B", file.read())}
+        return {"bytes": rope.Octets(file.read())}
 
 
 def _entries(path):

@@ -11,6 +11,7 @@ What becomes what (engines add their own types by `Encoder.hooks`):
     complex, arrays of complex                   [re, im], a last axis of 2
     datetime64, datetime, date, time             ISO 8601 text; timedelta, timedelta64: seconds
     bytes, bytearray, memoryview                 base64 text
+    Octets                                       array of u8: a piece of the rope however small, numpy or not
     Decimal, UUID, path                          text;  Fraction: number;  enum: its value;  dataclass: object of its fields
     structured array                             object, field name -> array;  masked values: null
     pandas Series, DataFrame                     array; object, column -> array
@@ -66,6 +67,13 @@ class RopeError(Exception):
     """A rope that breaks the rules."""
 
 
+class Octets:
+    """Bytes that whoever reads the rope wants as they are: a file's."""
+
+    def __init__(self, data):
+        self.view = memoryview(data)
+
+
 # -- values to text and arrays ----------------------------------------------------------------------------------------
 
 
@@ -105,7 +113,8 @@ class Encoder:
             self._option = orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS
 
     def encode(self, value, nonfinite="null"):
-        """(texts, arrays): n + 1 text pieces as bytes, n arrays (C order, little-endian). TypeError if there's no JSON form."""
+        """(texts, arrays): n + 1 text pieces as bytes, n arrays (numpy's in C order, little-endian, or memoryviews of bytes). TypeError if
+        there's no JSON form."""
         bare = nonfinite == "bare"
         if self._numpy is None:
             self._numpy = sys.modules.get("numpy")
@@ -235,7 +244,15 @@ class Encoder:
                 return lambda value: self._array(value.view(numpy.ndarray))
         if issubclass(kind, array.array):
             return self._machine_array
+        if kind is Octets:
+            return self._octets
         return None
+
+    def _octets(self, value):
+        if not self._allow:
+            return value.view.tolist()
+        self._arrays.append(value.view)
+        return self._mark
 
     def _machine_array(self, value):
         if self._numpy is not None and value.typecode not in "uw":
@@ -365,7 +382,7 @@ def pack(texts, arrays, inline=False):
     for i, text in enumerate(texts):
         if i:
             value = arrays[i - 1]
-            dtype = DTYPES[value.dtype.str[1:]]
+            dtype = DTYPES["u1" if type(value) is memoryview else value.dtype.str[1:]]
             pieces.append((1, dtype, value.shape, value, value.nbytes))
             array_bytes += value.nbytes
             header += 24 + 8 * value.ndim
@@ -407,11 +424,22 @@ def _memfd(parts):
                 view = view.cast("B")
             while view:
                 view = view[os.write(fd, view) :]
-        fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+        seal(fd)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def seal(fd):
+    """Nobody changes a memfd any more."""
+    fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+
+
+def pack_file(before, fd, size, after):
+    """The body of a rope that is a text, a sealed memfd's bytes as an array of u8, and a text."""
+    pieces = PIECE.pack(0, 0, 0, 0, 0, len(before), 0) + PIECE.pack(1, DTYPES["u1"], 1, 1, 0, size, 0) + struct.pack("<Q", size)
+    return COUNT.pack(3) + pieces + PIECE.pack(0, 0, 0, 0, 0, len(after), len(before)) + before + after
 
 
 # -- bytes to pieces (tests, and to check the vectors) ----------------------------------------------------------------

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import PROTOCOL, arguments, branch, files, protocol, rope, script
+from . import PROTOCOL, arguments, branch, files, protocol, rope, saving, script
 from .interrupts import Interrupts
 from .output import KEEP_BYTES, RATE_BYTES, Capture, Tee
 
@@ -41,6 +41,7 @@ class Session:
         self.tee = None
         self._names = {}
         self._spaces = None  # globals of the v1 scripts
+        self._incoming = None  # a state that is put back, in parts
         self._last_progress = 0.0
         self._call = 0
         self._pid = os.getpid()
@@ -206,7 +207,10 @@ class Session:
                         raise KeyboardInterrupt("interrupted")
                     value = self._run(meta, raw)
                     self.engine.before_result()
-                    data, fd = rope.pack(*self.encoder.encode(value, meta.get("nonfinite", "null")))
+                    if type(value) is saving.Saved:
+                        data, fd = value.pack()
+                    else:
+                        data, fd = rope.pack(*self.encoder.encode(value, meta.get("nonfinite", "null")))
                     if len(data) > protocol.MAX_FROM_WORKER:
                         raise ValueError("the result has too many parts")
                 finally:
@@ -294,6 +298,10 @@ class Session:
             return self.engine.step(request)
         if method == "version":
             return self.engine.version()
+        if method == "save":
+            return saving.Saved(self._space(), self.engine)
+        if method == "restore":
+            return self._restore(meta, raw)
         if method == "files":
             return files.do(meta["op"], meta.get("path", ""), raw)
         function = self.engine.methods.get(method)
@@ -304,13 +312,33 @@ class Session:
         args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
         return function(meta.get("name", ""), args, kwargs)
 
+    def _space(self):
+        if self._spaces is None:
+            self._spaces = script.fresh_globals(self._names)
+        return self._spaces
+
+    def _restore(self, meta, part):
+        """A part of a saved state, and with the last one the state itself."""
+        if meta.get("first"):
+            if self._incoming is not None:  # one that was given up
+                self._incoming.close()
+            self._incoming = saving.Incoming()
+        self._incoming.add(part)
+        if not meta.get("last"):
+            return None
+        incoming, self._incoming = self._incoming, None
+        try:
+            incoming.load(self._space(), self.engine)
+        finally:
+            incoming.close()
+
     def _exec(self, request, v1):
         self.stdout.take()
         source = request.get("source", "")
         if v1:
-            if self._spaces is None or request.get("fresh"):
-                self._spaces = script.fresh_globals(self._names)
-            space = self._spaces
+            if request.get("fresh"):
+                self._spaces = None
+            space = self._space()
         else:
             space = script.fresh_globals(self._names)
         script.run(source, space)

@@ -68,10 +68,6 @@ def load_library(path):
     return library
 
 
-def thread_count():
-    return len(os.listdir("/proc/self/task"))
-
-
 def describe_open():
     """All descriptors: (fd, path, flags)."""
     found = []
@@ -151,11 +147,12 @@ class Zygote:
                     "engine": self.engine_name,
                     "pid": os.getpid(),
                     "versions": self.versions() if self.engine else {},
-                    "threads": thread_count(),
+                    "threads": imports.thread_count(),
                     "thread_by": self.thread_by,
                     "openmp": openmp.not_pausable() if self.engine else [],
                     "import_ms": round(import_ms, 1),
                     "interruptible": self.engine.interruptible if self.engine else True,
+                    "saves": self.engine.saves if self.engine else False,
                     "why_no_branches": (self.engine.why_no_branches if self.library else "the sandbox library is missing") if self.engine else "",
                 }
             }
@@ -258,7 +255,7 @@ class Zygote:
                 raise Refused("unknown message")
             if len(fds) < 2:
                 raise Refused("spawn needs a channel and an output")
-            threads = thread_count()
+            threads = imports.thread_count()
             if threads != 1:
                 self._send({"failed": {"id": identity, "reason": f"not single-threaded: {threads}"}})
                 return False

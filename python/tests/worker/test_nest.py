@@ -158,6 +158,39 @@ class Calls(Case):
         self.assertEqual(self.session.call("api", name="GetStatus", query="nodes=1,3&keys=V_m"), [-1.0, -3.0])
         self.assertEqual(self.api("GetStatus", []), [])
 
+    def test_all_nodes_of_a_process_are_local(self):
+        """What `set` asks each time is answered without NEST; it must be NEST's own answer, for every model and for nodes that are gone."""
+        source = """
+import nest.nestkernel_api as api
+own = api.llapi_get_nc_status.__self__._get
+differ, compared, old = [], 0, []
+for threads in (1, 3):
+    nest.ResetKernel()
+    nest.local_num_threads = threads
+    for model in nest.node_models:
+        try:
+            made = nest.Create(model, 2)
+            theirs = own(made._datum, "local")
+        except nest.NESTError:
+            continue
+        compared += 1
+        if repr(made.local) != repr(theirs) or repr(made[0].local) != repr(own(made[0]._datum, "local")):
+            differ.append(model)
+both = nest.NodeCollection([1, 2, 5, 9])
+same = repr(both.local) == repr(own(both._datum, "local"))
+nest.ResetKernel()
+nest.Create("iaf_psc_alpha", 6)
+errors = []
+for ask in (lambda: both.local, lambda: own(both._datum, "local")):
+    try:
+        errors.append(repr(ask()))
+    except nest.NESTError as error:
+        errors.append(type(error).__name__ + str(error))
+"""
+        data = self.session.exec(source, "differ", "compared", "same", "errors")["data"]
+        self.assertEqual((data["differ"], data["same"], data["errors"][0]), ([], True, data["errors"][1]))
+        self.assertGreater(data["compared"], 100)
+
     def test_nodes_everywhere(self):
         self.api("Create", "iaf_psc_alpha", 4)
         self.api("Connect", [1], [2, 3])

@@ -10,7 +10,9 @@ import math
 import os
 import pathlib
 import random
+import sys
 import unittest
+import unittest.mock
 import uuid
 
 import harness
@@ -118,6 +120,28 @@ class Values(unittest.TestCase):
         with self.assertRaises(TypeError):
             encoder.encode([numpy.arange(100) if numpy else big, os])
         self.assertEqual(through([1], encoder=encoder), [1])
+
+
+class Octets(unittest.TestCase):
+    def check(self):
+        for size in (0, 1, 64, 65, 70_000):
+            data = bytes(i % 256 for i in range(size))
+            for nonfinite in ("null", "bare"):
+                body, fd = rope.pack(*rope.Encoder().encode({"bytes": rope.Octets(data)}, nonfinite))
+                self.assertEqual(fd is not None, size > rope.INLINE_ARRAYS)
+                pieces = rope.unpack(body, read(fd))
+                self.assertEqual(pieces, [("text", '{"bytes":'), ("array", rope.DTYPES["u1"], (size,), list(data)), ("text", "}")])
+
+    def test_are_a_piece_however_small(self):
+        self.check()
+
+    def test_need_no_numpy(self):
+        with unittest.mock.patch.dict(sys.modules):
+            sys.modules.pop("numpy", None)
+            self.check()
+
+    def test_are_numbers_where_there_are_no_pieces(self):
+        self.assertEqual(rope.Encoder().text([rope.Octets(b"\0\xff")]), b"[[0,255]]")
 
 
 @unittest.skipIf(numpy is None, "needs numpy")

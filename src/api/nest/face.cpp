@@ -182,12 +182,8 @@ void add_cors(const Context& context, const http::Request& request, http::Respon
   response.headers.set("Access-Control-Allow-Methods", "GET, POST");
   std::string asked;
   std::string_view list = request.headers.get("Access-Control-Request-Headers");
-  while (!list.empty()) {
-    auto comma = list.find(',');
-    std::string_view item = http::trim(list.substr(0, comma));
+  for (auto item = http::next_item(list); !item.empty(); item = http::next_item(list))
     if (http::is_token(item)) asked += (asked.empty() ? "" : ", ") + std::string(item);
-    list = comma == std::string_view::npos ? std::string_view{} : list.substr(comma + 1);
-  }
   if (!asked.empty()) response.headers.set("Access-Control-Allow-Headers", asked);
 }
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "base/time.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {

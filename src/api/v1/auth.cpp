@@ -2,6 +2,7 @@
 
 #include "api/v1/accounts.hpp"
 #include "api/v1/v1.hpp"
+#include "base/time.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {

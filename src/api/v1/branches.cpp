@@ -41,6 +41,8 @@ Task<http::Response> branch(Context& context, Asked asked) {
 }
 
 Task<http::Response> list(Context& context, Asked asked) {
+  if (auto left = context.sessions.left_checkpoints(asked.user, asked.places[0]))
+    co_return json_reply(200, json::object{{"checkpoints", describe_all(*left)}});
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
   co_return json_reply(200, json::object{{"checkpoints", describe_all(found.session->checkpoints())}});
@@ -62,9 +64,14 @@ Task<http::Response> create(Context& context, Asked asked) {
 }
 
 Task<http::Response> remove(Context& context, Asked asked) {
-  auto found = co_await find_session(context, asked.user, asked.places[0]);
-  if (!found.session) co_return std::move(found.otherwise);
-  auto removed = found.session->remove_checkpoint(asked.places[1]);
+  Result<void> removed;
+  if (context.sessions.left_checkpoints(asked.user, asked.places[0])) {
+    removed = context.sessions.remove_left_checkpoint(asked.user, asked.places[0], asked.places[1]);
+  } else {
+    auto found = co_await find_session(context, asked.user, asked.places[0]);
+    if (!found.session) co_return std::move(found.otherwise);
+    removed = found.session->remove_checkpoint(asked.places[1]);
+  }
   if (!removed) co_return call_problem(removed.error());
   http::Response response;
   response.status = 204;
@@ -76,16 +83,24 @@ Task<http::Response> rewind(Context& context, Asked asked) {
   if (!body) co_return http::problem(body.error());
   auto checkpoint = body->get_string("checkpoint");
   if (!checkpoint) co_return http::problem(400, "bad_request", "say which: {\"checkpoint\": \"c_…\"}");
+  std::string id = *checkpoint;
+  if (context.sessions.left_checkpoints(asked.user, asked.places[0])) {
+    std::string session = asked.places[0];
+    auto revived = co_await context.sessions.revive(asked.user, std::move(session), std::move(id));
+    if (!revived) co_return call_problem(revived.error());
+    auto response = json_reply(201, describe(revived->status()));
+    response.headers.set("Location", "/v1/sessions/" + revived->id());
+    co_return response;
+  }
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
-  std::string id = *checkpoint;
   auto done = co_await found.session->rewind(std::move(id));
   if (!done) co_return call_problem(done.error());
   co_return json_reply(200, describe(found.session->status()));
 }
 
 constexpr std::string_view checkpoint_example =
-    R"({"id":"c_1","name":"settled","session":"s_1","created_at":"2026-01-01T12:00:00.000Z","memory_bytes":6291456,"evicted":[]})";
+    R"({"id":"c_1","name":"settled","session":"s_1","created_at":"2026-01-01T12:00:00.000Z","memory_bytes":6291456,"kind":"copy","evicted":[]})";
 
 }  // namespace
 
@@ -103,7 +118,7 @@ std::vector<Route> branch_routes() {
       {.method = "DELETE", .pattern = "/v1/sessions/{id}/checkpoints/{checkpoint}", .handler = remove, .needs = "edit:session:{}", .tag = "branches",
        .summary = "Forget a checkpoint", .status = 204},
       {.method = "POST", .pattern = "/v1/sessions/{id}/rewind", .handler = rewind, .needs = "use:session:{}", .tag = "branches",
-       .summary = "Go back to a checkpoint: same id and address, the checkpoint's state", .body = R"({"checkpoint":"c_1"})",
+       .summary = "Go back to a checkpoint: same id and address, the checkpoint's state; of a session that died, a new one (201)", .body = R"({"checkpoint":"c_1"})",
        .required = "checkpoint", .answer = R"({"id":"s_1","name":"mine","engine":"nest","state":"idle"})"},
   };
 }

@@ -1,10 +1,9 @@
 #include "api/v1/describe.hpp"
 
-#include <algorithm>
-#include <ctime>
-
 #include "api/answer.hpp"
+#include "base/time.hpp"
 #include "codec/json_check.hpp"
+#include "http/text.hpp"
 
 namespace myelin::api::v1 {
 
@@ -12,22 +11,20 @@ namespace json = boost::json;
 
 constexpr std::size_t small_body = 64 * 1024;  // what is read on the loop, where 20 MB of numbers take seconds and 400 MB
 
-std::string iso_time(std::chrono::system_clock::time_point at) {
-  auto seconds = std::chrono::floor<std::chrono::seconds>(at);
-  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(at - seconds).count();
-  std::time_t time = std::chrono::system_clock::to_time_t(seconds);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[48];
-  auto length = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + length, sizeof text - length, ".%03dZ", static_cast<int>(ms));
-  return text;
-}
-
 http::Response json_reply(int status, const json::value& value) {
   std::string body = json::serialize(value);
   body += '\n';
   return http::reply(status, "application/json", std::move(body));
+}
+
+json::object describe(const session::Progress& p) {
+  json::object o;
+  if (p.done) o["done"] = *p.done;
+  if (p.time_ms) o["time_ms"] = *p.time_ms;
+  if (p.of_ms) o["of_ms"] = *p.of_ms;
+  o["interruptible"] = p.interruptible;
+  if (!p.interruptible) o["note"] = "not interruptible, kill only";
+  return o;
 }
 
 json::object describe(const session::Status& s) {
@@ -37,15 +34,7 @@ json::object describe(const session::Status& s) {
                  {"parent", s.parent.empty() ? json::value(nullptr) : json::value(s.parent)}};
   if (s.state == session::State::busy) {
     o["call_s"] = s.call_s;
-    json::object progress;
-    if (s.progress) {
-      if (s.progress->done) progress["done"] = *s.progress->done;
-      if (s.progress->time_ms) progress["time_ms"] = *s.progress->time_ms;
-      if (s.progress->of_ms) progress["of_ms"] = *s.progress->of_ms;
-      progress["interruptible"] = s.progress->interruptible;
-      if (!s.progress->interruptible) progress["note"] = "not interruptible, kill only";
-    }
-    o["progress"] = std::move(progress);
+    o["progress"] = s.progress ? describe(*s.progress) : json::object();
   }
   if (s.cause)
     o["cause"] = json::object{{"code", s.cause->code}, {"text", s.cause->text}, {"output", s.cause->tail}, {"at", iso_time(s.cause->at)}};
@@ -53,8 +42,10 @@ json::object describe(const session::Status& s) {
 }
 
 json::object describe(const session::CheckpointStatus& c) {
-  return {{"id", c.id}, {"name", c.name.empty() ? json::value(nullptr) : json::value(c.name)}, {"session", c.session},
-          {"created_at", iso_time(c.created)}, {"memory_bytes", c.memory_bytes}};
+  json::object o{{"id", c.id}, {"name", c.name.empty() ? json::value(nullptr) : json::value(c.name)}, {"session", c.session},
+                 {"created_at", iso_time(c.created)}, {"memory_bytes", c.memory_bytes}, {"kind", c.saved ? "arrays" : "copy"}};
+  if (c.saved) o["left_out"] = json::parse(c.left_out);
+  return o;
 }
 
 json::object problem_of(const Error& error) {
@@ -88,13 +79,9 @@ Result<codec::Json> read_body(const http::Request& request, std::string_view kno
   auto body = codec::Json::parse(request.body.empty() ? std::string_view("{}") : std::string_view(request.body));
   if (!body) return body;
   for (auto& key : body->keys()) {
-    bool found = false;
-    for (std::string_view rest = known; !rest.empty() && !found;) {
-      auto comma = rest.find(',');
-      found = rest.substr(0, comma) == key;
-      rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
-    }
-    if (!found)
+    std::string_view rest = known, name = http::next_item(rest);
+    while (!name.empty() && name != key) name = http::next_item(rest);
+    if (name.empty())
       return Error{Code::bad_request, "unknown member '" + key + "'" + (known.empty() ? "; this route takes none" : "; known: " + std::string(known)), ""};
   }
   return body;

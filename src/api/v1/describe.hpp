@@ -2,7 +2,6 @@
 // The shapes that several resources answer with.
 
 #include <boost/json.hpp>
-#include <chrono>
 #include <string>
 
 #include "api/answer.hpp"
@@ -11,9 +10,9 @@
 
 namespace myelin::api::v1 {
 
-[[nodiscard]] std::string iso_time(std::chrono::system_clock::time_point at);
 [[nodiscard]] http::Response json_reply(int status, const boost::json::value& value);
 [[nodiscard]] boost::json::object describe(const session::Status& status);
+[[nodiscard]] boost::json::object describe(const session::Progress& progress);
 [[nodiscard]] boost::json::object describe(const session::CheckpointStatus& checkpoint);
 /// A call's error with what the worker said of it: problem+json.
 [[nodiscard]] boost::json::object problem_of(const Error& error);

@@ -2,6 +2,7 @@
 
 #include "api/answer.hpp"
 #include "api/v1/describe.hpp"
+#include "base/time.hpp"
 #include "http/static_files.hpp"
 #include "http/text.hpp"
 #include "os/memfd.hpp"
@@ -188,14 +189,6 @@ Task<http::Response> session_get(Context& context, Asked asked) {
       co_return file_response(context.pool, asked.places[1], answer->memfd, piece.bytes, piece.offset);
     auto response = file_response(context.pool, asked.places[1], nullptr, 0, 0);
     response.body = answer->rope.inline_data(piece);
-    co_return response;
-  }
-  // A small file comes as a list of numbers.
-  if (auto text = answer->rope.single_text(); text && text->starts_with("{\"bytes\":[")) {
-    auto parsed = codec::Json::parse(*text);
-    auto response = file_response(context.pool, asked.places[1], nullptr, 0, 0);
-    if (parsed)
-      for (auto& byte : parsed->object().at("bytes").as_array()) response.body += static_cast<char>(byte.to_number<int>());
     co_return response;
   }
   Wanted wanted;

@@ -4,21 +4,12 @@
 #include <boost/json.hpp>
 
 #include "api/v1/route.hpp"
+#include "http/text.hpp"
 
 namespace myelin::api::v1 {
 namespace {
 
 namespace json = boost::json;
-
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> out;
-  while (!text.empty()) {
-    auto comma = text.find(',');
-    out.emplace_back(text.substr(0, comma));
-    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
-  }
-  return out;
-}
 
 // What an example shows of its type.
 json::object schema_of(const json::value& example) {
@@ -54,7 +45,7 @@ json::object content(std::string_view text, std::string_view required) {
   if (!example) return {{text, json::object{{"schema", json::object{{"type", "string"}, {"format", "binary"}}}}}};
   auto schema = schema_of(*example);
   json::array names;
-  for (auto& name : split(required)) names.push_back(json::string(name));
+  for (auto name = http::next_item(required); !name.empty(); name = http::next_item(required)) names.push_back(json::string(name));
   if (!names.empty()) schema["required"] = std::move(names);
   return {{"application/json", json::object{{"schema", std::move(schema)}, {"example", *example}}}};
 }
@@ -76,7 +67,8 @@ json::object build() {
       parameters.push_back(json::object{{"name", route.pattern.substr(at + 1, end - at - 1)}, {"in", "path"}, {"required", true},
                                         {"schema", json::object{{"type", "string"}}}});
     }
-    for (auto& name : split(route.query))
+    std::string_view query = route.query;
+    for (auto name = http::next_item(query); !name.empty(); name = http::next_item(query))
       parameters.push_back(json::object{{"name", name}, {"in", "query"}, {"schema", json::object{{"type", "string"}}}});
     if (!parameters.empty()) operation["parameters"] = std::move(parameters);
     if (!route.body.empty())

@@ -61,14 +61,7 @@ http::Response no_content() {
 Task<json::object> shown(Context& context, session::User user, run::Record record) {
   auto object = run::describe(record, run::Detail::full);
   if (!record.ended_by_now()) {
-    if (auto progress = context.jobs.progress(record.id)) {
-      json::object o;
-      if (progress->done) o["done"] = *progress->done;
-      if (progress->time_ms) o["time_ms"] = *progress->time_ms;
-      if (progress->of_ms) o["of_ms"] = *progress->of_ms;
-      o["interruptible"] = progress->interruptible;
-      object["progress"] = std::move(o);
-    }
+    if (auto progress = context.jobs.progress(record.id)) object["progress"] = describe(*progress);
     object["stdout"] = context.jobs.output(record.id);
   }
   if (record.kind == run::Kind::rerun && record.state == run::State::done && !record.inputs.empty()) {
@@ -235,7 +228,7 @@ std::vector<Route> job_routes() {
 
 std::vector<Route> run_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .needs = "signed_in", .tag = "runs", .summary = "What is kept, newest first",
+      {.method = "GET", .pattern = "/v1/runs", .handler = list_runs, .needs = "view:run:*", .tag = "runs", .summary = "What is kept, newest first",
        .query = "engine,state,session,title,since,until,limit,after", .answer = R"({"runs":[{"id":"r_1","title":"three numbers","state":"done"}],"next":null})"},
       {.method = "GET", .pattern = "/v1/runs/compare", .handler = compare, .needs = "view:run:*", .tag = "runs", .summary = "Two runs, dataset by dataset and bit by bit", .query = "a,b",
        .answer = R"({"identical":true,"datasets":[{"name":"v","identical":true}],"differs":[]})"},

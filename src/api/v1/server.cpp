@@ -59,6 +59,7 @@ Task<http::Response> engines(Context& context, Asked) {
                    {"python", options.python}, {"preload", std::move(preload)}, {"added", options.added}};
     std::string why = info ? info->why_no_branches : "";
     o["branches"] = why.empty();
+    o["saves"] = info && info->saves;
     o["why_not"] = why.empty() ? json::value(nullptr) : json::value(why);
     out.push_back(std::move(o));
   }
@@ -131,7 +132,7 @@ std::vector<Route> server_routes() {
       {.method = "GET", .pattern = "/v1/status", .handler = status, .needs = "signed_in", .tag = "server", .summary = "Who you are and what the server offers",
        .answer = R"({"version":"0.1.0","user":"anna","operator":false,"auth":"token","isolation":"full","uptime_s":12.5,"exec":true,"desktop":true,"sessions":1,"engines":{}})"},
       {.method = "GET", .pattern = "/v1/engines", .handler = engines, .needs = "signed_in", .tag = "server", .summary = "The engines, and whether their sessions can branch",
-       .answer = R"({"engines":[{"name":"nest","ready":true,"version":"3.10.0","versions":{"nest":"3.10.0"},"import_ms":1100.0,"python":"/opt/lab/bin/python","preload":[],"added":false,"branches":true,"why_not":null}]})"},
+       .answer = R"({"engines":[{"name":"nest","ready":true,"version":"3.10.0","versions":{"nest":"3.10.0"},"import_ms":1100.0,"python":"/opt/lab/bin/python","preload":[],"added":false,"branches":true,"saves":false,"why_not":null}]})"},
       {.method = "GET", .pattern = "/v1/metrics", .handler = metrics, .needs = "signed_in", .tag = "server", .summary = "Counters for Prometheus", .answer = "text/plain"},
       {.method = "GET", .pattern = "/v1/openapi.json", .handler = description, .needs = "open", .tag = "server", .summary = "This description; needs no token",
        .answer = R"({"openapi":"3.1.0"})"},

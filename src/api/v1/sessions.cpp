@@ -10,7 +10,8 @@ namespace json = boost::json;
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t most_kept = 1 << 20;  // bytes of a call that is kept with its run
+constexpr std::size_t most_kept = 1 << 20;     // bytes of a call that is kept with its run
+constexpr std::size_t small_body = 64 * 1024;  // what is searched on the loop
 
 constexpr std::string_view session_example =
     R"({"id":"s_1","name":"mine","engine":"nest","user":"anna","state":"idle","queued":0,"memory_bytes":4194304,)"
@@ -18,7 +19,11 @@ constexpr std::string_view session_example =
 
 Task<http::Response> list(Context& context, Asked asked) {
   json::array sessions;
-  for (auto& status : context.sessions.list(asked.user)) sessions.push_back(describe(status));
+  // One's own; where a token has bounds, what is within them; and what was granted, one by one.
+  session::User all{"operator", "operator", true};
+  const bool some = asked.who.scopes || asked.who.grants;
+  for (auto& status : context.sessions.list(some ? all : asked.user))
+    if (!some || accounts::allows(asked.who, "view", "session", status.id, status.owner)) sessions.push_back(describe(status));
   co_return json_reply(200, json::object{{"sessions", std::move(sessions)}});
 }
 
@@ -61,7 +66,7 @@ struct Terms {
   std::optional<std::string> source, function, arguments;
 };
 
-Result<Terms> read_terms(const std::string& text, bool all) {
+Result<Terms> terms_of(const std::string& text, bool all) {
   Terms terms;
   // Most calls have none of these, and their bodies may be large.
   bool any = all;
@@ -94,6 +99,14 @@ Result<Terms> read_terms(const std::string& text, bool all) {
   return terms;
 }
 
+// A large body is searched, and refused or parsed, on the pool.
+Task<Result<Terms>> read_terms(Context& context, const std::string& body, bool all) {
+  if (body.size() < small_body) co_return terms_of(body, all);
+  const std::string* text = &body;  // the caller waits, and a wait for the pool can't be cancelled
+  auto work = [text, all] { return terms_of(*text, all); };
+  co_return co_await async::on_pool(context.pool, std::move(work));
+}
+
 // A client that asked for it and goes away before the answer takes its call along.
 Task<void> cancel_when_gone(std::shared_ptr<async::Event> gone, session::Session session, session::Ticket ticket, milliseconds grace) {
   bool left = co_await gone->wait();
@@ -105,7 +118,7 @@ Task<http::Response> run(Context& context, Asked asked, const char* method) {
   auto checked = co_await check_body(context, asked.request.body);
   if (!checked) co_return http::problem(checked.error());
   const bool later = asked.request.headers.lists("Prefer", "respond-async");
-  auto terms = read_terms(asked.request.body, later);
+  auto terms = co_await read_terms(context, asked.request.body, later);
   if (!terms) co_return call_problem(terms.error());
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);

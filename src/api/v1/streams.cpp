@@ -9,7 +9,6 @@
 #include "http/text.hpp"
 #include "http/web_socket.hpp"
 #include "live/stream.hpp"
-#include "os/memfd.hpp"
 
 namespace myelin::api::v1 {
 namespace {
@@ -28,16 +27,6 @@ struct Wish {
   bool cbor = false;
 };
 
-std::vector<std::string_view> split(std::string_view text) {
-  std::vector<std::string_view> out;
-  while (!text.empty()) {
-    auto comma = text.find(',');
-    if (auto part = http::trim(text.substr(0, comma)); !part.empty()) out.push_back(part);
-    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
-  }
-  return out;
-}
-
 template <class T>
 bool read_number(std::string_view text, T& out) {
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), out);
@@ -47,7 +36,8 @@ bool read_number(std::string_view text, T& out) {
 Result<Wish> read_wish(const http::Request& request) {
   Wish wish;
   if (auto topics = http::query_value(request.query, "topics")) {
-    for (auto name : split(*topics)) {
+    std::string_view list = *topics;
+    for (auto name = http::next_item(list); !name.empty(); name = http::next_item(list)) {
       bool known = false;
       for (auto topic : {live::Topic::spikes, live::Topic::samples, live::Topic::output, live::Topic::progress, live::Topic::state})
         if (name == live::name_of(topic)) {
@@ -58,7 +48,8 @@ Result<Wish> read_wish(const http::Request& request) {
     }
   }
   if (auto recorders = http::query_value(request.query, "recorders"); recorders && *recorders != "all") {
-    for (auto text : split(*recorders)) {
+    std::string_view list = *recorders;
+    for (auto text = http::next_item(list); !text.empty(); text = http::next_item(list)) {
       std::int64_t id = 0;
       if (!read_number(text, id)) return Error{Code::bad_request, "recorders is all, or ids with commas", ""};
       wish.filter.recorders.push_back(id);
@@ -72,9 +63,6 @@ Result<Wish> read_wish(const http::Request& request) {
   wish.cbor = format == "cbor";
   return wish;
 }
-
-// Events have no memory file.
-Result<std::size_t> nothing_outside(std::uint64_t, std::span<char>) { return std::size_t{0}; }
 
 // One reader of a stream; it may be anywhere between the first event and the newest.
 class Reader {
@@ -120,7 +108,7 @@ class Reader {
       auto rope = live::numbered(*kept);
       if (!rope) return rope.take_error();
       return codec::encode_all(*rope, cbor ? codec::Format::cbor : codec::Format::json, codec::Nonfinite::null,
-                               nothing_outside);
+                               reader_of(nullptr));
     };
     Result<std::string> bytes = std::string();
     if (kept->rope->size() < large_event) bytes = encode();
@@ -131,7 +119,7 @@ class Reader {
       kept->topic = live::Topic::note;
       if (cbor) {
         auto rope = codec::parse_rope(codec::text_rope(text), false, 0);
-        bytes = rope ? codec::encode_all(*rope, codec::Format::cbor, codec::Nonfinite::null, nothing_outside) : Result<std::string>(rope.take_error());
+        bytes = rope ? codec::encode_all(*rope, codec::Format::cbor, codec::Nonfinite::null, reader_of(nullptr)) : Result<std::string>(rope.take_error());
         if (!bytes) co_return bytes.take_error();
       } else {
         bytes = std::move(text);
@@ -271,13 +259,8 @@ Task<void> run_loop(Context* context, session::Session session, std::shared_ptr<
     if (result && result->rope.data_bytes() > loop_answer)
       result = Error{Code::too_large, "the answer has more than 64 MiB: ask for less in one step", ""};
     if (result) {
-      auto memfd = result->memfd;
-      codec::Reader reader = [memfd](std::uint64_t offset, std::span<char> out) -> Result<std::size_t> {
-        auto done = memfd ? os::read_exactly_at(memfd->get(), out.data(), out.size(), offset) : Result<void>(Error{Code::worker_lost, "no memory file", ""});
-        if (!done) return done.take_error();
-        return out.size();
-      };
-      auto bytes = codec::encode_all(result->rope, wanted.format, wanted.bare ? codec::Nonfinite::bare : codec::Nonfinite::null, reader);
+      auto bytes = codec::encode_all(result->rope, wanted.format, wanted.bare ? codec::Nonfinite::bare : codec::Nonfinite::null,
+                                     reader_of(result->memfd));
       if (bytes) answer.data = std::move(*bytes);
       else result = bytes.take_error();
     }

@@ -1,6 +1,7 @@
 // Long-lived tokens: one's own, and the operator's or an admin's way to make them for others.
 
 #include "api/v1/accounts.hpp"
+#include "base/time.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {

@@ -1,6 +1,7 @@
 // Users, groups and grants, for admins.
 
 #include "api/v1/accounts.hpp"
+#include "base/time.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {

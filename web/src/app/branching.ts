@@ -11,7 +11,7 @@ import { app } from './state.svelte';
 export function whyNoBranch(session: Session | null): string {
   if (!session || session.state === 'ended') return 'The session has ended.';
   const engine = app.engine(session.engine);
-  if (engine?.branches === false) return engine.why_not ?? 'This engine cannot branch.';
+  if (engine?.branches === false && !engine.saves) return engine.why_not ?? 'This engine cannot branch.';
   return '';
 }
 

@@ -15,6 +15,7 @@ class Engine:
     name = "python"
     interruptible = True
     why_no_branches = ""  # a sentence, where sessions of this engine never branch once they worked
+    saves = False  # checkpoints and branches are made of what its globals hold, not of its process
 
     def __init__(self):
         self.methods = {"recorders": lambda name, args, kwargs: []}  # method -> function(name, args, kwargs); `list` takes nothing
@@ -67,6 +68,12 @@ class Engine:
         """Called before the process is copied: pauses the engine's own threads; here OpenMP's."""
         if imports.thread_count() > 1:
             openmp.pause()
+
+    def save(self):
+        """Of an engine that saves: what its results depend on beside the globals; pickled, and given to `load`."""
+
+    def load(self, saved):
+        """Puts back what `save` gave."""
 
     def before_result(self):
         """Called when a call has run, before its result is encoded; may raise KeyboardInterrupt that's still owed."""

@@ -8,9 +8,13 @@ import os
 from . import Engine
 
 
+_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_numpy_dtype_promotion", "jax_debug_nans")
+
+
 class JaxleyEngine(Engine):
     name = "jaxley"
-    why_no_branches = "JAX starts threads at its first computation; keep the state's arrays instead"
+    why_no_branches = "JAX starts threads at its first computation; checkpoints and branches keep the state's arrays, models and functions instead"
+    saves = True
 
     def __init__(self):
         super().__init__()
@@ -45,11 +49,15 @@ class JaxleyEngine(Engine):
         from jax._src import xla_bridge
 
         if xla_bridge._backends:
-            return (
-                "JAX has started its threads, and a copy of them would hang; keep the state's arrays instead: "
-                "a checkpoint of a Jaxley session is what `return` gives, put back by a script"
-            )
+            return "JAX has started its threads, and a copy of them would hang"
         return None
+
+    def save(self):
+        return {name: getattr(self.jax.config, name) for name in _SETTINGS}
+
+    def load(self, saved):
+        for name, value in saved.items():
+            self.jax.config.update(name, value)
 
     def open(self, session):
         super().open(session)

@@ -32,6 +32,7 @@ class Recorders:
         self._devices = {}  # sender -> whether it is a device
         self._next = 0.0
         self._told_later = False
+        self._one_process = api.llapi_get_kernel_status()["num_processes"] == 1
         self._get = api.llapi_get_nc_status
         self._set = api.llapi_set_nc_status
         api.llapi_get_nc_status = self.get
@@ -43,6 +44,10 @@ class Recorders:
         return [int(i) for i in self.api.llapi_node_collection_to_array(datum, "all")]
 
     def get(self, datum, key=None):
+        if key == "local" and self._one_process:
+            count = self.api.llapi_nc_size(datum)
+            if count > 1 and self._there(datum):
+                return (True,) * count
         value = self._get(datum) if key is None else self._get(datum, key)
         if not self._taken or key not in (None, "events", "n_events"):
             return value
@@ -55,6 +60,15 @@ class Recorders:
             if name in value:
                 value[name] = self._put(ids, name, value[name])
         return value
+
+    def _there(self, datum):
+        """Whether all nodes of a collection exist. Then they are all local where there is one process: PyNEST asks each of them at
+        every `set`, and NEST makes the whole status of each for the answer, most of the time that a step of a closed loop takes."""
+        try:
+            last = self.api.llapi_make_nodecollection([max(self.api.llapi_node_collection_to_array(datum, "all"))])
+            return self._get(last._datum, "local") is True
+        except self.nest.NESTError:
+            return False  # NEST itself says what is wrong
 
     def _put(self, ids, key, value):
         whole = self._whole if key == "events" else self._count
