@@ -200,6 +200,7 @@ class Server:
                             % (self.process.returncode, self.log_text()[-4000:]))
             buffer += piece
             *complete, rest = buffer.split(b"\n")
+            self.lines += [line.decode() for line in complete]
             for line in complete:
                 if line.startswith(b"listening on http://"):
                     self.url = line.decode().split()[2]

@@ -21,7 +21,7 @@ RULE = {
     "function": {"session"},
     "live": {"session"},
     "http": {"async", "os", "codec"},
-    "api": {"http", "live", "function", "session", "run", "accounts", "store", "worker"},
+    "api": {"http", "live", "function", "session", "run", "accounts", "store", "worker", "cell"},
     "cli": {"api"},
 }
 # Libraries that are seen in these rooms only.

@@ -235,6 +235,8 @@ Task<Result<SignedIn>> Accounts::refresh(std::string refresh_token, Style style)
   snapshot_.refresh();
   auto jwt = verify_jwt(refresh_token, options_.secret, std::chrono::system_clock::now());
   if (jwt.fault != JwtFault::none || jwt.claims.get_string("type") != "refresh") co_return refused;
+  // Each style has its own: one that can be exchanged once must not pass as one that lasts.
+  if (jwt.claims.has("identity") != (style == Style::neuroapi)) co_return refused;
   const std::string jti = jwt.claims.get_string("jti").value_or("");
   const auto* known = snapshot_.issued(jti);
   if (!known || known->kind != "refresh") co_return refused;

@@ -117,6 +117,11 @@ Result<store::UserRecord> Book::add_user(const Actor& actor, const NewUser& want
       if (!same_email) return same_email.take_error();
       if (*same_email) return Error{Code::conflict, "another user has this email", "email"};
     }
+    if (wanted.number > 0) {
+      auto taken = records_.was_number(wanted.number);
+      if (!taken) return taken.take_error();
+      user.number = *taken ? 0 : wanted.number;
+    }
     if (auto added = records_.add_user(user, version); !added) return added;
     return note(actor, "user.add", user.id, user.username + " as " + user.role);
   });

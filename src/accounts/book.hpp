@@ -29,6 +29,7 @@ struct NewUser {
   std::string password_hash;  // "" for none: then only tokens, or a reset
   bool must_change = false;
   std::string issuer, subject;
+  std::int64_t number = 0;  // wanted, if no user ever had it; 0: the next
 };
 
 /// What is given is changed.

@@ -1,8 +1,10 @@
 #include "api/api.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "api/nest/face.hpp"
+#include "api/neuroapi/face.hpp"
 #include "api/pages.hpp"
 #include "api/v1/v1.hpp"
 #include "http/text.hpp"
@@ -12,18 +14,35 @@ namespace {
 
 using async::Task;
 
-enum class Owner { nest, native, app, desktop };
+enum class Owner { nest, neuroapi, native, app, desktop };
 
-bool under(std::string_view path, std::string_view top) {
-  return path == top || (path.size() > top.size() && path.substr(0, top.size()) == top && path[top.size()] == '/');
-}
+/// One top ends with a slash: what is below it. Another: itself, and what is below.
+struct Owned {
+  std::string_view top;
+  Owner owner;
+};
+// NEST Server has the rest: its "/api/<name>" has one name only, so that nothing of it lies below "/api/v1/".
+constexpr std::array<Owned, 7> owned = {{
+    {"/v1", Owner::native},
+    {"/app", Owner::app},
+    {"/desktop", Owner::desktop},
+    {"/auth/", Owner::neuroapi},
+    {"/api/v1/", Owner::neuroapi},
+    {"/swagger.json", Owner::neuroapi},
+    {"/swagger-ui", Owner::neuroapi},
+}};
 
-Owner owner_of(std::string_view path) {
-  if (under(path, "/v1")) return Owner::native;
-  if (under(path, "/app")) return Owner::app;
-  if (under(path, "/desktop")) return Owner::desktop;
+Owner owner_of(const http::Request& request) {
+  if (request.listener == static_cast<unsigned>(Face::nest)) return Owner::nest;
+  if (request.listener == static_cast<unsigned>(Face::neuroapi)) return Owner::neuroapi;
+  const std::string_view path = request.path;
+  for (const auto& [top, owner] : owned)
+    if (path.starts_with(top) && (top.back() == '/' || path.size() == top.size() || path[top.size()] == '/')) return owner;
   return Owner::nest;
 }
+
+// NEST Server has no page to send a browser to.
+bool on_own_port(const http::Request& request) { return request.listener != static_cast<unsigned>(Face::all); }
 
 // Host without its port, lower-case, without the brackets of an IPv6 address.
 std::string host_name(std::string_view host) {
@@ -135,7 +154,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
       return http::problem(421, "misdirected", "this server does not answer for the host '" + host +
                                                    "'; add it to allowed_hosts in the configuration if it should");
   }
-  Owner owner = owner_of(request.path);
+  Owner owner = owner_of(request);
   const bool by_socket = request.remote_address == "unix";
   if (!by_socket) {
     request.secure = request.secure || came_by_tls(settings, request);
@@ -152,8 +171,9 @@ std::optional<http::Response> Api::check(http::Request& request) const {
       return http::reply(403, "text/html; charset=utf-8", "Forbidden origin");
     }
     request.context = accounts::local_identity();
-    return std::nullopt;
+    return owner == Owner::neuroapi ? neuroapi::admit(context_, request) : std::nullopt;
   }
+  if (owner == Owner::neuroapi) return neuroapi::admit(context_, request);  // its tokens and refusals are its own
   // The socket's file is the operator's alone (0600): who can open it needs no token, but a wrong one stays wrong.
   std::optional<accounts::Identity> identity;
   if (by_socket && !has_token(request)) {
@@ -182,19 +202,19 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     response.headers.set("WWW-Authenticate", "Bearer");
     return response;
   }
-  if (request.path == "/" && wants_page(request)) return std::nullopt;  // redirected to the page, which signs in
+  if (request.path == "/" && wants_page(request) && !on_own_port(request)) return std::nullopt;  // redirected to the page, which signs in
   http::Response response = http::reply(403, "text/html; charset=utf-8", "Unauthorized");
   nest::add_cors(context_, request, response, false);
   return response;
 }
 
 bool Api::handle_now(http::Request& request, http::Response& response) {
-  if (request.path != "/" || request.method != "GET") return false;
+  if (request.path != "/" || request.method != "GET" || owner_of(request) != Owner::nest) return false;
   if (auto refused = check(request)) {
     response = std::move(*refused);
     return true;
   }
-  if (wants_page(request)) {
+  if (wants_page(request) && !on_own_port(request)) {
     response = http::reply(302, "text/plain; charset=utf-8", "See /app/\n");
     response.headers.set("Location", "/app/");
     response.headers.set("Vary", "Accept");
@@ -213,7 +233,7 @@ Task<std::optional<http::Response>> Api::admit(http::Request& request) {
 }
 
 Task<http::Response> Api::handle(http::Request request) {
-  switch (owner_of(request.path)) {
+  switch (owner_of(request)) {
     case Owner::app: co_return co_await pages::app(context_, std::move(request));
     case Owner::desktop: co_return co_await pages::desktop(context_, std::move(request));
     case Owner::native: {
@@ -224,6 +244,7 @@ Task<http::Response> Api::handle(http::Request request) {
       answer.headers.set("X-Content-Type-Options", "nosniff");  // what a script printed is no page
       co_return answer;
     }
+    case Owner::neuroapi: co_return co_await neuroapi::handle(context_, std::move(request));
     case Owner::nest: break;
   }
   nest::Route route = nest::route_of(request.path);

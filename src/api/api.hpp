@@ -1,11 +1,15 @@
 #pragma once
 // The table of who owns which path, and what is asked of each request before it is let in: a known Host, an allowed
-// Origin where no token protects, a token. Bodies of strangers are never read.
+// Origin where no token protects, a token. Bodies of strangers are never read. A listener of a face's own (Request::listener)
+// has that face's paths only, so that its root and its errors are those of the system that it stands for.
 
 #include "api/context.hpp"
 #include "http/server.hpp"
 
 namespace myelin::api {
+
+/// Tags of listeners.
+enum class Face : unsigned { all, nest, neuroapi };
 
 class Api : public http::Handler {
  public:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "accounts/accounts.hpp"
+#include "api/neuroapi/gate.hpp"
 #include "async/pool.hpp"
 #include "base/result.hpp"
 #include "http/cors.hpp"
@@ -35,6 +36,8 @@ struct Settings {
   std::vector<std::string> proxies; // numeric addresses that may say for whom they speak
   std::string public_url;           // without the last slash; may be empty
   bool any_host = false;            // bound to all addresses: numeric hosts are known
+  bool public_functions = true;     // /api/v1/function answers without a token
+  bool neuroapi_compact = false;    // NeuroAPI's texts as it writes them in production
   std::string isolation;            // full, no cgroup, reduced: as the banner says
   std::chrono::milliseconds interrupt_grace{2'000};
 };
@@ -56,6 +59,7 @@ struct Context {
   const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
+  neuroapi::Gate public_calls;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

@@ -8,6 +8,7 @@
 #include "cli/config.hpp"
 #include "cli/engine_commands.hpp"
 #include "cli/nest_server.hpp"
+#include "cli/neuroapi.hpp"
 #include "cli/serve.hpp"
 #include "os/host.hpp"
 #include "store/migrate.hpp"
@@ -36,12 +37,14 @@ int doctor(const Flags& flags, const Surroundings& surroundings) {
 
 int run(int argc, char** argv) {
   auto surroundings = Surroundings::of_this_process();
-  // `nest-server` keeps its own grammar, also when called by that name through a link.
+  // `nest-server` and `neuroapi` keep their own grammar, also when called by that name through a link.
   std::string called = std::filesystem::path(argv[0]).filename().string();
   if (called == "nest-server")
     return nest_server_main(std::vector<std::string>(argv + 1, argv + argc), surroundings.executable.string());
   if (argc > 1 && std::string(argv[1]) == "nest-server")
     return nest_server_main(std::vector<std::string>(argv + 2, argv + argc), surroundings.executable.string());
+  if (called == "neuroapi") return neuroapi_main(std::vector<std::string>(argv + 1, argv + argc), surroundings);
+  if (argc > 1 && std::string(argv[1]) == "neuroapi") return neuroapi_main(std::vector<std::string>(argv + 2, argv + argc), surroundings);
 
   CLI::App app{"Myelin: a lab's simulators, experiments and recordings on one address"};
   app.require_subcommand(1);
@@ -80,6 +83,7 @@ int run(int argc, char** argv) {
   add_engine_commands(*app.get_subcommand("engine"), surroundings, status);
 
   app.add_subcommand("nest-server", "NEST Server's own command line: start, stop, status, log, restart, pid");
+  app.add_subcommand("neuroapi", "NeuroAPI's own command line: init, run, routes");
 
   try {
     app.parse(argc, argv);

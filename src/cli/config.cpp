@@ -309,6 +309,9 @@ Result<Config> load(const Flags& flags, const Surroundings& around) {
     mistakes.push_back("auth = \"none\" is for a loopback address only, and host is " + config.host +
                        ": use a token, or host 127.0.0.1");
   }
+  for (const auto* face : {&config.nest_listen, &config.neuroapi_listen})
+    if (mistakes.empty() && *face && config.auth == Auth::none && !is_loopback((*face)->host))
+      mistakes.push_back("auth = \"none\" is for a loopback address only, and a face listens at " + (*face)->host);
   if (!mistakes.empty()) {
     std::string all;
     for (const auto& mistake : mistakes) all.append(all.empty() ? "" : "\n").append(mistake);

@@ -105,6 +105,13 @@ struct FunctionSettings {
   std::uint64_t calls = 0;               // at once; 0: twice the cores, at least 4
   std::uint64_t spares = 4;              // processes kept ready
   std::uint64_t sweep_points = 10'000;   // of one sweep
+  bool allow_public = true;              // functions that are marked public answer without a token
+};
+
+/// An address that a face has to itself.
+struct FaceAddress {
+  std::string host;
+  std::uint16_t port = 0;  // 0: a free one
 };
 
 /// Those that come with the server: nest, neuron, jaxley, python. Also the kinds of the operator's own.
@@ -131,6 +138,11 @@ struct Config {
   Nonfinite nonfinite = Nonfinite::null;
   std::string modules = "import nest";  // as NEST_SERVER_MODULES, in either of its forms
   bool nest_face = false;               // started by `myelin nest-server`
+
+  // [face.NAME] listen = "HOST:PORT": there, all but that system's own paths is as unknown as it is to that system.
+  std::optional<FaceAddress> nest_listen, neuroapi_listen;
+  bool neuroapi_only = false;      // started by `myelin neuroapi run`: host and port are that face's
+  bool neuroapi_compact = false;   // its texts as in production
 
   Limits limits;
   std::map<std::string, EngineConfig> engines;  // has every engine, with those of DIR/engines

@@ -59,7 +59,7 @@ void FileReader::take_data() {
 
 Result<void> FileReader::read(bool data_allowed) {
   if (!parsed_) return result();
-  std::vector<std::string> known = {"limits", "engine", "user", "mount", "functions"};
+  std::vector<std::string> known = {"limits", "engine", "user", "mount", "face", "functions"};
   for (const auto& setting : settings()) {
     if (setting.in_file) known.emplace_back(setting.key);
   }
@@ -74,6 +74,8 @@ Result<void> FileReader::read(bool data_allowed) {
       if (auto* table = table_of(node, "user", line)) users(*table);
     } else if (name == "mount") {
       mounts(node, line);
+    } else if (name == "face") {
+      if (auto* table = table_of(node, "face", line)) faces(*table);
     } else if (name == "functions") {
       if (auto* table = table_of(node, "functions", line)) functions(*table);
     } else if (auto* setting = find(name)) {
@@ -224,6 +226,33 @@ void FileReader::users(const toml::table& table) {
   }
 }
 
+void FileReader::faces(const toml::table& table) {
+  for (auto&& [key, node] : table) {
+    const std::string name(key.str());
+    auto line = key.source().begin.line;
+    if (name != "nest" && name != "neuroapi") {
+      unknown(line, "face.", name, {"nest", "neuroapi"});
+      continue;
+    }
+    auto* face = table_of(node, "face." + name, line);
+    if (face == nullptr) continue;
+    const std::string prefix = "face." + name + ".";
+    for (auto&& [inner_key, inner] : *face) {
+      auto at = inner_key.source().begin.line;
+      if (inner_key.str() == "listen") {
+        auto& to = name == "nest" ? config_.nest_listen : config_.neuroapi_listen;
+        set(inner, at, prefix + "listen", [&](const Given& g) { return set_address(to, g); });
+      } else if (inner_key.str() == "json" && name == "neuroapi") {
+        set(inner, at, prefix + "json", [&](const Given& g) {
+          return set_choice(config_.neuroapi_compact, g, {{"development", false}, {"production", true}});
+        });
+      } else {
+        unknown(at, prefix, inner_key.str(), name == "neuroapi" ? std::vector<std::string>{"listen", "json"} : std::vector<std::string>{"listen"});
+      }
+    }
+  }
+}
+
 void FileReader::functions(const toml::table& table) {
   auto& to = config_.functions;
   for (auto&& [key, node] : table) {
@@ -238,7 +267,8 @@ void FileReader::functions(const toml::table& table) {
     else if (name == "calls") number(to.calls, 1, 10000);
     else if (name == "spares") number(to.spares, 0, 1000);
     else if (name == "sweep_points") number(to.sweep_points, 1, 1000000);
-    else unknown(line, "functions.", name, {"directory", "cache", "deadline_s", "calls", "spares", "sweep_points"});
+    else if (name == "public") set(node, line, "functions.public", [&](const Given& g) { return set_bool(to.allow_public, g); });
+    else unknown(line, "functions.", name, {"directory", "cache", "deadline_s", "calls", "spares", "sweep_points", "public"});
   }
 }
 

@@ -28,6 +28,8 @@ class FileReader {
   Result<void> read_engine(const std::string& name);
 
  private:
+  void faces(const toml::table& table);
+  void functions(const toml::table& table);
   static const Setting* find(std::string_view name);
   void top_level(const Setting& setting, const toml::node& node, toml::source_index line, bool data_allowed);
   void limits(const toml::table& table, const std::string& prefix, LimitOverrides& to, bool LimitSpec::*allowed);
@@ -35,7 +37,6 @@ class FileReader {
   void engine(const toml::table& table, const std::string& name, const std::string& prefix);
   void users(const toml::table& table);
   void mounts(const toml::node& node, toml::source_index line);
-  void functions(const toml::table& table);
   static std::string target(fs::path& to, const Given& given);
   void set(const toml::node& node, toml::source_index line, const std::string& key,
            const std::function<std::string(const Given&)>& setter);

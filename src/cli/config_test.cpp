@@ -310,6 +310,23 @@ users = ["anna"]
             std::string::npos);
 }
 
+TEST_F(ConfigTest, FacesHaveAddresses) {
+  write(data_ / "myelin.toml", "[face.neuroapi]\nlisten = '127.0.0.1:5000'\njson = 'production'\n[face.nest]\nlisten = '[::1]:0'\n[functions]\npublic = false\n");
+  auto c = loaded();
+  ASSERT_TRUE(c.neuroapi_listen && c.nest_listen);
+  EXPECT_EQ(c.neuroapi_listen->host, "127.0.0.1");
+  EXPECT_EQ(c.neuroapi_listen->port, 5000);
+  EXPECT_EQ(c.nest_listen->host, "::1");
+  EXPECT_TRUE(c.neuroapi_compact);
+  EXPECT_FALSE(c.functions.allow_public);
+  for (const char* bad : {"5000", ":5000", "127.0.0.1:", "127.0.0.1:65536", "::1:5000", "a b:1"})
+    EXPECT_NE(refused_file("[face.neuroapi]\nlisten = '" + std::string(bad) + "'\n").find("face.neuroapi.listen must be HOST:PORT"), std::string::npos) << bad;
+  EXPECT_NE(refused_file("[face.neuropi]\nlisten = 'a:1'\n").find("did you mean \"face.neuroapi\""), std::string::npos);
+  EXPECT_NE(refused_file("[face.nest]\njson = 'production'\n").find("unknown key \"face.nest.json\""), std::string::npos);
+  EXPECT_NE(refused_file("[functions]\npublic = 'yes please'\n").find("functions.public must be"), std::string::npos);
+  EXPECT_NE(refused_file("auth = 'none'\n[face.nest]\nlisten = '0.0.0.0:1'\n").find("loopback"), std::string::npos);
+}
+
 TEST_F(ConfigTest, TheEnvironmentBesideTheBuildIsFound) {
   auto env = dir_ / "project" / ".venv";
   write(env / "bin" / "python", "");

@@ -155,6 +155,21 @@ std::string set_program(std::string& to, const Given& given) {
   return {};
 }
 
+std::string set_address(std::optional<FaceAddress>& to, const Given& given) {
+  const std::string must_be = "HOST:PORT, such as 127.0.0.1:5000";
+  std::string text;
+  if (!set_text(text, given).empty()) return must_be;
+  const auto colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0) return must_be;
+  auto port = whole_number(std::string_view(text).substr(colon + 1));
+  std::string host = text.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  else if (host.find(':') != std::string::npos) return must_be;
+  if (!port || *port > 65535 || host.find_first_of(" /\t\n@?#") != std::string::npos) return must_be;
+  to = FaceAddress{std::move(host), static_cast<std::uint16_t>(*port)};
+  return {};
+}
+
 std::string set_token(std::string& to, const Given& given) {
   std::string text;
   if (!set_text(text, given).empty()) return "a text";

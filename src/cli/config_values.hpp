@@ -47,6 +47,8 @@ std::string set_path(fs::path& to, const Given& given);
 std::string set_amount(Amount& to, const Given& given, bool share_allowed);
 /// A program: a name stays a name (to be found in PATH), anything with a slash is a path.
 std::string set_program(std::string& to, const Given& given);
+/// "HOST:PORT", an IPv6 address in brackets.
+std::string set_address(std::optional<FaceAddress>& to, const Given& given);
 std::string set_token(std::string& to, const Given& given);
 
 template <class E>

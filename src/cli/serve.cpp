@@ -100,20 +100,6 @@ Task<void> stop_all(Stopper* stopper) {
   stopper->loop.stop();
 }
 
-// Where there is no admin yet, one is made; `printed` is then the password to show, unless the operator chose it. Their name.
-Result<std::optional<std::string>> first_start(store::Database& database, const Config& config, std::string& printed) {
-  accounts::Book book(database);
-  auto admins = book.records().count_admins();
-  if (!admins) return admins.take_error();
-  if (*admins > 0) return std::optional<std::string>();
-  std::string password = config.admin_password.value_or(accounts::make_password());
-  auto hash = accounts::hash_password(password);
-  if (!hash) return hash.take_error();
-  auto made = book.make_admin(*hash, config.admin_password.has_value());
-  if (made && !config.admin_password) printed = std::move(password);
-  return made;
-}
-
 Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, function::Drafts* drafts, async::Loop* loop, bool* failed) {
   std::string first = "nest";
   auto opened = co_await sessions->open(first);
@@ -190,6 +176,19 @@ class EngineWatch {
 
 }  // namespace
 
+Result<std::optional<std::string>> make_first_admin(store::Database& database, const Config& config, std::string& printed) {
+  accounts::Book book(database);
+  auto admins = book.records().count_admins();
+  if (!admins) return admins.take_error();
+  if (*admins > 0) return std::optional<std::string>();
+  std::string password = config.admin_password.value_or(accounts::make_password());
+  auto hash = accounts::hash_password(password);
+  if (!hash) return hash.take_error();
+  auto made = book.make_admin(*hash, config.admin_password.has_value());
+  if (made && !config.admin_password) printed = std::move(password);
+  return made;
+}
+
 int serve(Config config, Flags flags, const Surroundings& surroundings, bool show_link) {
   ::umask(0077);
   for (const auto& note : config.notes) log::info(note);
@@ -252,7 +251,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     auto secret = signing_secret(config);
     if (!secret) return fail(secret.error());
     account_options.secret = std::move(*secret);
-    auto admin = first_start(*database, config, first_password);
+    auto admin = make_first_admin(*database, config, first_password);
     if (!admin) return fail(admin.error());
     first_admin = admin->value_or("");
   }
@@ -319,7 +318,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
 
     api::Context context{.settings = {}, .loop = loop, .pool = pool,
                          .accounts = config.auth == Auth::token ? &accounts : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs, .functions = functions, .drafts = drafts, .sweeps = sweeps,
-                         .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = ""};
+                         .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = "", .public_calls = {}};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
     context.settings.nonfinite_bare = config.nonfinite == Nonfinite::bare;
@@ -329,7 +328,15 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     if (auto name = host_of_url(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
     context.settings.proxies = config.trusted_proxies;
     context.settings.public_url = config.public_url;
-    context.settings.any_host = config.host == "0.0.0.0" || config.host == "::";
+    auto any = [](const std::string& at) { return at == "0.0.0.0" || at == "::"; };
+    context.settings.any_host = any(config.host);
+    for (const auto* face : {&config.nest_listen, &config.neuroapi_listen})
+      if (*face) {
+        context.settings.hosts.push_back((*face)->host);
+        context.settings.any_host = context.settings.any_host || any((*face)->host);
+      }
+    context.settings.public_functions = config.functions.allow_public;
+    context.settings.neuroapi_compact = config.neuroapi_compact;
     context.settings.isolation = isolation;
     read_app(context, config.web);
     read_desktop(context, config.desktop);
@@ -341,8 +348,19 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     limits.connections = config.limits.connections;
     http::Server server(loop, limits, api);
     context.http = &server;
-    auto address = server.listen(config.host, config.port);
+    const auto main_face = config.neuroapi_only ? api::Face::neuroapi : api::Face::all;
+    auto address = server.listen(config.host, config.port, static_cast<unsigned>(main_face));
     if (!address) return fail(address.error());
+    std::vector<std::pair<const char*, http::Address>> faces;
+    auto listen_face = [&](const char* name, const std::optional<FaceAddress>& at, api::Face face) -> Result<void> {
+      if (!at) return {};
+      auto bound = server.listen(at->host, at->port, static_cast<unsigned>(face));
+      if (!bound) return bound.take_error();
+      faces.emplace_back(name, *bound);
+      return {};
+    };
+    if (auto done = listen_face("NEST Server", config.nest_listen, api::Face::nest); !done) return fail(done.error());
+    if (auto done = listen_face("NeuroAPI", config.neuroapi_listen, api::Face::neuroapi); !done) return fail(done.error());
     if (config.socket) {  // a convenience: without it everything works by the port
       auto local = server.listen_unix((config.data / "socket").string(), 0600);
       if (!local)
@@ -384,10 +402,14 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     loop.on_signal(SIGHUP, [&engine_watch](int) { engine_watch.look_again(); });
     std::signal(SIGPIPE, SIG_IGN);
 
-    bool v6 = address->host.find(':') != std::string::npos;
-    std::string url = "http://" + (v6 ? "[" + address->host + "]" : address->host) + ":" + std::to_string(address->port);
+    auto url_of = [](const http::Address& at) {
+      const bool v6 = at.host.find(':') != std::string::npos;
+      return "http://" + (v6 ? "[" + at.host + "]" : at.host) + ":" + std::to_string(at.port);
+    };
+    const std::string url = url_of(*address);
     log::info("isolation: " + isolation + "; scripts: " + (exec ? "on" : "off") + "; data: " + config.data.string());
     if (token->file) log::info("the access token is in " + token->file->string());
+    for (const auto& [name, at] : faces) std::printf("%s on %s\n", name, url_of(at).c_str());
     std::printf("listening on %s\n", url.c_str());
     if (show_link) {
       if (config.auth == Auth::token) std::printf("open %s/app/#token=%s\n", url.c_str(), token->token.c_str());

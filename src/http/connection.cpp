@@ -28,10 +28,12 @@ constexpr milliseconds half_closed{1000};
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address)
+Connection::Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address,
+                       unsigned listener)
     : server_(std::move(server)),
       socket_(server_->loop.context(), asio::generic::stream_protocol(family, SOCK_STREAM), fd.get()),
       address_(std::move(address)),
+      listener_(listener),
       since_(Clock::now()) {
   (void)fd.release();
   socket_.non_blocking(true);
@@ -249,6 +251,7 @@ void Connection::process() {
     if (refusal) return refuse(refusal);
     begin_ += length;
     request_.remote_address = address_;
+    request_.listener = listener_;
     ++server_->metrics.requests;
     keep_alive_ = framing_.keep_alive && !server_->stopping;
     phase_ = Phase::handling;

@@ -20,7 +20,8 @@ namespace myelin::http {
 
 class Connection final : public std::enable_shared_from_this<Connection>, private WebSocketCarrier {
  public:
-  Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address);
+  Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address,
+             unsigned listener);
 
   Server::Impl::Connections::iterator at;  // where the server has it
 
@@ -107,6 +108,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::shared_ptr<Server::Impl> server_;
   Socket socket_;
   std::string address_;
+  const unsigned listener_;
   Phase phase_ = Phase::head;
   Clock::time_point since_;         // start of the phase; in `body` of the window, in `writing` too
   std::uint64_t window_bytes_ = 0;  // of a body in this window

@@ -33,6 +33,7 @@ class Listener {
   void close();
 
   bool accepting = false;  // accept() was started
+  unsigned tag = 0;        // Request::listener of what comes by it
 
  private:
   async::FdWatch watch_;

@@ -54,6 +54,7 @@ struct Request {
   Headers headers;        // Host is the target's authority for an absolute-form target
   std::string body;       // complete in handle(); empty in admit() and handle_now()
   std::string remote_address;                   // numeric, without port; "unix" for a Unix socket
+  unsigned listener = 0;                        // the tag of the listener it came by (Server::listen)
   bool secure = false;                          // came over TLS
   bool has_body = false;                        // a Content-Length above 0, or chunked
   std::optional<std::uint64_t> content_length;  // as declared; absent when chunked or not given

@@ -60,7 +60,7 @@ void Impl::sweep() {
   }
 }
 
-void Impl::admit(os::UniqueFd fd, std::string address, int family) {
+void Impl::admit(os::UniqueFd fd, std::string address, int family, unsigned tag) {
   ++metrics.accepted;
   const bool full = connections.size() >= limits.connections;
   if (full && connections.size() >= limits.connections + refused_connections) {
@@ -76,7 +76,7 @@ void Impl::admit(os::UniqueFd fd, std::string address, int family) {
   const bool greedy =
       family != AF_UNIX && limits.connections_per_address && from_here > limits.connections_per_address;
   auto connection =
-      std::make_shared<Connection>(shared_from_this(), std::move(fd), family, std::move(address));
+      std::make_shared<Connection>(shared_from_this(), std::move(fd), family, std::move(address), tag);
   connections.push_back(connection);
   connection->at = std::prev(connections.end());
   ++metrics.open;
@@ -154,9 +154,9 @@ void Impl::serve() {
   serving = true;
   for (const auto& listener : listeners) {
     if (std::exchange(listener->accepting, true)) continue;
-    Listener::Admit admit_one = [self = shared_from_this()](os::UniqueFd fd, std::string address,
-                                                            int family) {
-      self->admit(std::move(fd), std::move(address), family);
+    Listener::Admit admit_one = [self = shared_from_this(), tag = listener->tag](
+                                    os::UniqueFd fd, std::string address, int family) {
+      self->admit(std::move(fd), std::move(address), family, tag);
     };
     accepts.spawn(Listener::accept(listener, std::move(admit_one)), "accept");
   }
@@ -171,8 +171,10 @@ Server::Server(async::Loop& loop, Limits limits, Handler& handler)
 
 Server::~Server() { impl_->close_all(); }
 
-Result<Address> Server::listen(const std::string& host, std::uint16_t port) {
-  return impl_->add(Listener::tcp(impl_->loop, host, port));
+Result<Address> Server::listen(const std::string& host, std::uint16_t port, unsigned tag) {
+  auto listener = Listener::tcp(impl_->loop, host, port);
+  if (listener) (*listener)->tag = tag;
+  return impl_->add(std::move(listener));
 }
 Result<Address> Server::listen_unix(const std::string& path, unsigned mode) {
   return impl_->add(Listener::unix_socket(impl_->loop, path, mode));

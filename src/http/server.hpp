@@ -84,8 +84,8 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   /// Binds to a numeric address or "localhost" (port 0: a free one) and says where. Connections wait until
-  /// serve().
-  [[nodiscard]] Result<Address> listen(const std::string& host, std::uint16_t port);
+  /// serve(). May be called for several addresses; `tag` tells their requests apart.
+  [[nodiscard]] Result<Address> listen(const std::string& host, std::uint16_t port, unsigned tag = 0);
   /// A Unix socket with these permissions; replaces a stale one, refuses a live one. Removed at stop.
   [[nodiscard]] Result<Address> listen_unix(const std::string& path, unsigned mode);
   /// Starts accepting on all that is bound.

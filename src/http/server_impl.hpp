@@ -51,7 +51,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
 
   [[nodiscard]] Result<Address> add(Result<std::shared_ptr<Listener>> listener);
   void serve();
-  void admit(os::UniqueFd fd, std::string address, int family);
+  void admit(os::UniqueFd fd, std::string address, int family, unsigned tag);
   void close_listeners();
   void close_all();
   void renew_fields();

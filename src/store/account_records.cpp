@@ -89,9 +89,9 @@ Result<void> AccountRecords::change_grants(const std::function<Result<void>()>& 
 
 Result<void> AccountRecords::add_user(UserRecord& user, std::int64_t version) {
   auto added = database_.run(
-      "INSERT INTO users (id, username, email, role, active, password, must_change, created_ms, last_sign_in_ms, deleted_ms, issuer, "
-      "subject, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      {user.id, user.username, optional(user.email), user.role, flag(user.active), user.password, flag(user.must_change), user.created,
+      "INSERT INTO users (number, id, username, email, role, active, password, must_change, created_ms, last_sign_in_ms, deleted_ms, issuer, "
+      "subject, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      {user.number > 0 ? Value(user.number) : Value(nullptr), user.id, user.username, optional(user.email), user.role, flag(user.active), user.password, flag(user.must_change), user.created,
        optional(user.last_sign_in), optional(user.deleted), user.issuer, user.subject, version});
   if (!added) return added.take_error();
   auto number = one_number(database_, "SELECT number FROM users WHERE id = ?", {user.id});
@@ -187,6 +187,12 @@ Result<std::vector<UserRecord>> AccountRecords::users(std::int64_t offset, std::
 
 Result<std::int64_t> AccountRecords::count_users() {
   return one_number(database_, "SELECT count(*) FROM users WHERE deleted_ms IS NULL", {});
+}
+
+Result<bool> AccountRecords::was_number(std::int64_t number) {
+  auto found = one_number(database_, "SELECT count(*) FROM users WHERE number = ?", {number});
+  if (!found) return found.take_error();
+  return *found > 0;
 }
 
 Result<std::int64_t> AccountRecords::count_admins() {

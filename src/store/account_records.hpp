@@ -87,7 +87,7 @@ class AccountRecords {
   Result<void> change_grants(const std::function<Result<void>()>& body);
 
   // Inside change(): the rows are marked with `version`.
-  /// Gives the record its number. conflict: the username or email is taken.
+  /// Gives the record its number, unless it has one that no user ever had. conflict: the username, email or number is taken.
   Result<void> add_user(UserRecord& user, std::int64_t version);
   /// Writes all of the record but number, id and created.
   Result<void> set_user(const UserRecord& user, std::int64_t version);
@@ -110,6 +110,7 @@ class AccountRecords {
   /// Those not deleted, by number.
   Result<std::vector<UserRecord>> users(std::int64_t offset, std::int64_t limit, std::string_view containing = "");
   Result<std::int64_t> count_users();
+  Result<bool> was_number(std::int64_t number);  // of a user, or of one that was deleted
   Result<std::int64_t> count_admins();  // active ones
   Result<void> signed_in(std::string_view user_id, Time when);
 

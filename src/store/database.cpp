@@ -208,6 +208,20 @@ Result<Database> Database::open(const std::filesystem::path& file) {
   return Database(std::move(impl));
 }
 
+Result<Database> Database::read(const std::filesystem::path& file) {
+  sqlite3* raw = nullptr;
+  int rc = sqlite3_open_v2(file.c_str(), &raw, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, nullptr);
+  auto impl = std::make_unique<Impl>();
+  impl->file = file;
+  impl->handle.reset(raw);
+  if (rc != SQLITE_OK) return failure(file, rc, raw ? sqlite3_errmsg(raw) : sqlite3_errstr(rc));
+  sqlite3_extended_result_codes(raw, 1);
+  sqlite3_busy_timeout(raw, busy_timeout_ms);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  return Database(std::move(impl));
+}
+
 Result<std::int64_t> Database::run(std::string_view sql, std::initializer_list<Value> values) {
   auto before = sqlite3_total_changes64(impl_->handle.get());
   auto done = impl_->query(sql, values, nullptr);

@@ -64,6 +64,8 @@ class Database {
   /// Opens or makes the file; its folder must exist. Does not migrate (see migrate.hpp).
   /// Errors: unavailable (cannot open, locked), internal (damaged, not a database), insufficient_storage.
   static Result<Database> open(const std::filesystem::path& file);
+  /// A file of somebody else's, which is left as it is. Same errors.
+  static Result<Database> read(const std::filesystem::path& file);
   Database(Database&&) noexcept;
   Database& operator=(Database&&) noexcept;
   ~Database();
