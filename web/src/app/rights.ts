@@ -8,6 +8,9 @@ export interface Grant { action: Action; kind: string; object: string }
 export const actions: readonly Action[] = ['view', 'use', 'edit'];
 export const kinds = ['session', 'run', 'function', 'file', 'token', 'user', 'group', 'audit', 'server'] as const;
 
+// What has owners; the rest is nobody's own.
+const owned = ['session', 'run', 'function', 'file', 'token'];
+
 const help = 'Write ACTION:KIND:ID, as “view:session:s_12” or “use:function:*”.';
 
 /** A grant, or what is wrong with the text. */
@@ -31,7 +34,7 @@ export function covers(text: string, action: Action, kind: string, object: strin
 export function allows(me: Me | null, action: Action, kind: string, object: string, own: boolean): boolean {
   if (!me || me.must_change_password) return false;
   if (me.scopes && !me.scopes.some((one) => covers(one, action, kind, object))) return false;
-  if (me.role === 'admin' || (me.role === 'member' && own)) return true;
+  if (me.role === 'admin' || (me.role === 'member' && own && owned.includes(kind))) return true;
   return me.grants.some((one) => covers(one, action, kind, object));
 }
 
