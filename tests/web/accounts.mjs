@@ -361,6 +361,30 @@ const jobs = {
     return { ...seen, start, account, dialogs, nav: await page.locator('nav[aria-label=Main]').textContent() };
   },
 
+  // For the documentation.
+  async pictures() {
+    const { page, seen } = await open({ viewport: { width: 1200, height: 560 } });
+    await page.goto(`${base}/app/`);
+    await page.getByLabel('Username').waitFor();
+    await page.getByLabel('Username').fill(known.admin);
+    await picture(page, 'signin', { clip: { x: 300, y: 0, width: 600, height: 470 } });
+    await signIn(page, known.admin, known.password);
+    await page.goto(`${base}/app/#/users`);
+    await page.locator('tr', { hasText: 'dora' }).getByRole('button', { name: 'Reset link' }).click();
+    await page.getByLabel('Link for dora').waitFor();
+    await page.mouse.move(600, 540);
+    await picture(page, 'users');
+    await page.goto(`${base}/app/#/groups`);
+    await page.getByLabel('Grant', { exact: true }).fill('view:run:*');
+    await page.waitForTimeout(300);
+    await picture(page, 'grants', { clip: { x: 0, y: 0, width: 1200, height: 400 } });
+    await page.goto(`${base}/app/#/account`);
+    await page.locator('main dl').waitFor();
+    await page.waitForTimeout(300);
+    await picture(page, 'account');
+    return seen;
+  },
+
   async phone() {
     const over = {};
     const unseen = [];

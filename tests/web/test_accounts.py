@@ -197,3 +197,23 @@ def test_everything_fits_a_phone_has_names_and_shows_its_focus(lab):
     seen = visit("phone", lab, admin="root of all", password=GOOD)
     assert set(seen["over"].values()) == {0}, seen["over"]
     assert seen["unseen"] == [] and seen["nameless"] == []
+
+
+@pytest.mark.skipif(not SHOTS, reason="MYELIN_SHOTS names no folder")
+def test_pictures_for_the_documentation(lab):
+    client = lab.client()
+    for name, role in (("anna", "admin"), ("ben", "member"), ("carla", "guest")):
+        add(lab, name, role)
+    client.post("/v1/users", {"username": "dora", "email": "dora@lab.example"})
+    client.request("PATCH", "/v1/users/ben", json_body={"email": "ben@lab.example"})
+    client.request("PATCH", "/v1/users/anna", json_body={"email": "anna@lab.example"})
+    for group, members in (("teaching", ("anna", "ben")), ("modellers", ("anna", "carla"))):
+        client.post("/v1/groups", {"name": group})
+        for member in members:
+            client.request("PUT", "/v1/groups/%s/members/%s" % (group, member))
+    client.post("/v1/grants", {"grant": "use:session:*", "user": "carla"})
+    client.post("/v1/grants", {"grant": "view:run:*", "group": "teaching"})
+    client.post("/v1/tokens", {"name": "notebook", "user": "anna", "expires_in_s": 90 * 86400})
+    client.post("/v1/tokens", {"name": "cluster jobs", "user": "anna", "scopes": ["use:session:*", "view:run:*"], "expires_in_s": 365 * 86400})
+    assert client.request("DELETE", "/v1/users/admin").status == 204
+    visit("pictures", lab, admin="anna", password=GOOD)
