@@ -5,7 +5,7 @@ import { overflow, visitor } from './visitor.mjs';
 
 const [what, base, shots, given] = process.argv.slice(2);
 const known = JSON.parse(given);
-const browser = await launch();
+const browser = await launch(['--host-resolver-rules=MAP lab.test 127.0.0.1']); // a name that is not this machine's
 const open = (options) => visitor(browser, base, options);
 const picture = (page, name, options = {}) => (shots ? page.screenshot({ path: `${shots}/${name}.png`, ...options }) : undefined);
 
@@ -91,6 +91,20 @@ const jobs = {
     await send(known.password, known.fresh, known.fresh);
     await inside(page);
     return { ...seen, only, differ, old, weak, focused, heading: await page.getByRole('heading', { level: 1 }).first().textContent() };
+  },
+
+  // Over plain http from elsewhere a browser keeps no sign-in: only a token works, and the page says why.
+  async plainHttp() {
+    const { page, seen } = await open();
+    await page.goto(`${base}/app/`);
+    await page.getByLabel('Access token').waitFor();
+    await picture(page, 'plain-http');
+    const text = await page.locator('main').textContent();
+    const others = await page.getByLabel('Username').count() + await page.getByRole('button', { name: 'Use username and password' }).count();
+    await page.getByLabel('Access token').fill(known.token);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.locator('a.user').waitFor();
+    return { ...seen, text, others, user: await page.locator('a.user').textContent() };
   },
 
   async refused() {

@@ -37,10 +37,10 @@ def add(server, name, role="member", password=GOOD):
     return user.json()
 
 
-def visit(what, server, **known):
+def visit(what, server, base=None, **known):
     if SHOTS:
         pathlib.Path(SHOTS).mkdir(parents=True, exist_ok=True)
-    result = drive("accounts.mjs", what, server.url, SHOTS, json.dumps(known), timeout=600)
+    result = drive("accounts.mjs", what, base or server.url, SHOTS, json.dumps(known), timeout=600)
     assert result["errors"] == [] and result["foreign"] == [], result
     return result
 
@@ -75,6 +75,14 @@ def test_refusals_say_why_and_how_long(lab):
     assert "not active" in seen["inactive"]
     assert re.fullmatch(r"Too many failed attempts: wait \d+ s\.", seen["wait"]) and seen["disabled"]
     assert seen["later"] != seen["wait"]
+
+
+def test_over_plain_http_from_elsewhere_there_is_the_token_only(make_server):
+    server = make_server(allowed_hosts=["lab.test"])
+    add(server, "anna")
+    token = server.client().post("/v1/tokens", {"name": "notebook", "user": "anna"}).json()["token"]
+    seen = visit("plainHttp", server, base="http://lab.test:%d" % server.address[1], token=token)
+    assert "over https" in seen["text"] and seen["others"] == 0 and seen["user"] == "anna"
 
 
 def test_a_link_sets_a_password_once(lab):
