@@ -320,7 +320,12 @@ const jobs = {
     await page.getByRole('button', { name: /^End link/ }).click();
     await page.getByRole('button', { name: 'End it?' }).click();
     await visitor.getByRole('heading', { name: 'Sign in' }).waitFor();
-    return { ...seen, errors: [...seen.errors, ...visitorSeen.errors], links, views, lists: asked.filter((path) => path === '/v1/sessions' || path === '/v1/runs') };
+    const over = [await visitor.getByRole('alert').first().textContent()];
+    await visitor.goto('about:blank');
+    await visitor.goto(links.session);
+    await visitor.getByRole('heading', { name: 'Sign in' }).waitFor();
+    over.push(await visitor.getByRole('alert').first().textContent());
+    return { ...seen, errors: [...seen.errors, ...visitorSeen.errors], links, views, over, lists: asked.filter((path) => path === '/v1/sessions' || path === '/v1/runs') };
   },
 
   // Names that are markup, wherever they are shown.

@@ -156,6 +156,8 @@ def test_a_shared_link_lets_one_look_and_nothing_else(lab):
         for word in ("▶", "Branch", "End", "Delete", "Share", "again", "Rewind", "Keep"):
             assert word not in buttons, buttons
     assert "kept for all" in seen["views"]["run"]["text"]
+    assert "seen by all" in seen["views"]["session"]["text"]  # printed before anybody looked
+    assert all("no longer works" in text for text in seen["over"]), seen["over"]
     assert seen["lists"] == []  # other names are not even asked for
     shared = seen["links"]["session"].partition("token=")[2].partition("&")[0]
     assert lab.client(token=shared).get("/v1/sessions/" + session).status == 401  # ended in the dialog

@@ -8,6 +8,7 @@ import { allows, type Action } from './rights';
 export interface Toast { id: number; text: string; kind: 'info' | 'error'; action?: { label: string; run: () => void } }
 
 const token_key = 'myelin-token', said_key = 'myelin-said';
+const link_over = 'This link no longer works: it was ended, or its time is over.';
 const no_methods: Methods = { auth: 'token', password: false, cookie: false, providers: [] };
 
 class App {
@@ -20,6 +21,7 @@ class App {
   reset = '';
   /** The password that was just typed, for whoever has to choose another one now. */
   typed = '';
+  private byLink = false; // to one session or run
   status = $state<Status | null>(null);
   sessions = $state<Session[]>([]);
   loaded = $state(false);
@@ -49,6 +51,7 @@ class App {
       this.phase = 'reset';
       return;
     }
+    this.byLink = !!entry?.token && entry.path !== '/';
     await this.enter(entry?.token ?? sessionStorage.getItem(token_key) ?? '', true);
   }
 
@@ -62,7 +65,8 @@ class App {
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
         this.methods = await this.client.methods().catch(() => no_methods);
-        if (token || !atStart) this.signinError = token ? 'This token is not known here. Was the server started anew with another one?' : 'The browser has not kept the sign-in. Does it refuse cookies of this page?';
+        if (token || !atStart) this.signinError = this.byLink ? link_over : token ? 'This token is not known here. Was the server started anew with another one?' : 'The browser has not kept the sign-in. Does it refuse cookies of this page?';
+        this.byLink = false;
         sessionStorage.removeItem(token_key);
         this.phase = 'signin';
       } else {
@@ -134,7 +138,7 @@ class App {
     if (this.phase !== 'ready' && this.phase !== 'must-change') return;
     if (this.timer) clearTimeout(this.timer);
     this.phase = 'entering';
-    this.leave(this.client.token ? 'The server no longer knows this token. Please sign in again.' : 'This sign-in has ended. Please sign in again.');
+    this.leave(this.visiting ? link_over : this.client.token ? 'The server no longer knows this token. Please sign in again.' : 'This sign-in has ended. Please sign in again.');
   }
 
   private mustChange(): void {
