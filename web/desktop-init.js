@@ -1,8 +1,27 @@
-// Runs before NEST Desktop: points it at this server with the visitor's token, or sends a visitor without one to sign in.
+// Runs before NEST Desktop: points it at this server with the visitor's token, or sends a visitor who is not signed in to do so.
 {
-  const token = sessionStorage.getItem("myelin-token");
+  // A sign-in by cookie gets a token for this: sessions only, for 12 hours, ended by the sign-out. NEST Desktop reads it as soon as its
+  // own script runs, so that this one waits for the answer.
+  const ask = () => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "../v1/auth/desktop", false);
+    try { request.send(); } catch { return null; }
+    if (request.status === 200) return JSON.parse(request.responseText).token;
+    if (request.status === 409) return "";  // a server without accounts
+    if (request.status === 403) {
+      let said = {};
+      try { said = JSON.parse(request.responseText); } catch { /* a proxy's page */ }
+      if (said.code === "password_change_required") return null;
+      window.alert(`NEST Desktop needs sessions, which you may not make.\n\n${said.detail ?? ""}`);
+      return undefined;
+    }
+    return null;
+  };
+  const token = sessionStorage.getItem("myelin-token") ?? ask();
   if (token === null) {
     location.replace("../app/?next=desktop");
+  } else if (token === undefined) {
+    location.replace("../app/");
   } else {
     localStorage.setItem("nest-backend-store",
       JSON.stringify({ state: { enabled: true, loadedFromAssets: true, url: location.origin } }));
@@ -11,7 +30,7 @@
 
   // A kernel that was lost is told before its models are asked for; NEST Desktop resets it with each simulation anyway.
   const headers = { NESTServerAuth: token ?? "", "Content-Type": "application/json" };
-  if (token !== null)
+  if (token !== null && token !== undefined)
     fetch("../api/GetKernelStatus", { method: "POST", headers, body: '"network_size"' }).then(async (answer) => {
       if (answer.status !== 400) return;
       const { message } = await answer.json();

@@ -1,26 +1,12 @@
 // app.mjs WHAT BASE TOKEN [SHOTS]: drives the page at BASE/app/ in a fresh profile, as a person would, and prints what was seen. WHAT is
 // one of the functions below. With SHOTS, a folder, pictures of the views are left there.
 import { launch } from './launch.mjs';
+import { overflow, visitor } from './visitor.mjs';
 
 const [what, base, token, shots] = process.argv.slice(2);
-const patience = 120_000;
 const browser = await launch();
 
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1360, height: 850 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(patience);
-  const seen = { errors: [], foreign: [] };
-  page.on('pageerror', (error) => seen.errors.push(String(error)));
-  page.on('console', (message) => {
-    // A route that this server lacks, or a script that failed, is a failed request too; all else is a mistake of the page.
-    if (message.type() === 'error' && !/Failed to load resource|WebSocket connection/.test(message.text())) seen.errors.push(message.text());
-  });
-  page.on('request', (request) => {
-    if (/^(https?|wss?):/.test(request.url()) && !request.url().replace(/^ws/, 'http').startsWith(base + '/')) seen.foreign.push(request.url());
-  });
-  return { page, seen, context };
-}
+const open = (options) => visitor(browser, base, options);
 const picture = (page, name) => (shots ? page.screenshot({ path: `${shots}/${name}.png` }) : undefined);
 const signIn = async (page) => {
   await page.goto(`${base}/app/#token=${token}`);
@@ -48,12 +34,12 @@ async function fresh(page, engine, name) {
   await page.getByRole('button', { name: 'New session' }).click();
   await page.locator('.cm-content').waitFor();
 }
-const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 
 const jobs = {
   async signin() {
     const { page, seen } = await open();
     await page.goto(`${base}/app/`);
+    await page.getByRole('button', { name: 'Use an access token' }).click();
     await page.getByLabel('Access token').fill('not this one');
     await page.getByRole('button', { name: 'Sign in' }).click();
     const refused = await page.getByRole('alert').textContent();
@@ -64,7 +50,7 @@ const jobs = {
     await signIn(second);
     const address = second.url();
     await second.getByRole('button', { name: 'Sign out' }).click();
-    await second.getByLabel('Access token').waitFor();
+    await second.getByLabel('Username').waitFor();
     return { ...seen, refused, address, kept: await second.evaluate(() => JSON.stringify([sessionStorage, localStorage])) };
   },
 

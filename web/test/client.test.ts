@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Client, Problem, explain } from '../src/api/client';
+import { Client, Problem, explain, sentence } from '../src/api/client';
 import { FakeServer, json, problem } from './fake-server';
 
 let server: FakeServer;
@@ -72,4 +72,39 @@ test('filters, branches, checkpoints and runs go to their routes', async () => {
   await client.rewind('s_1', 'c_1');
   expect(JSON.parse(server.seen.at(-1)!.body)).toEqual({ checkpoint: 'c_1' });
   expect(await client.deleteRun('r_1')).toBeUndefined();
+});
+
+test('without a token nothing is said of one: the browser sends its cookie', async () => {
+  server.routes.set('GET /v1/me', (_q, _b, response) => json(response, 200, { username: 'anna' }));
+  await new Client({ base: server.base, token: '' }).me();
+  expect(server.seen.at(-1)!.headers.authorization).toBeUndefined();
+});
+
+test('a wrong password is no end of the sign-in, and a wait is told', async () => {
+  server.routes.set('POST /v1/auth/password', (_q, _b, response) => problem(response, 401, 'unauthorized', 'the old password is wrong'));
+  await expect(client.changePassword('a', 'b')).rejects.toMatchObject({ status: 401, retryAfter: null });
+  expect(unauthorized).toBe(0);
+  server.routes.set('POST /v1/auth/sign-in', (_q, _b, response) => {
+    response.writeHead(429, { 'Content-Type': 'application/problem+json', 'Retry-After': '12' });
+    response.end(JSON.stringify({ status: 429, code: 'too_many', detail: 'too many failed attempts' }));
+  });
+  const error = await client.signIn('anna', 'x').catch((caught: unknown) => caught) as Problem;
+  expect([error.status, error.retryAfter, sentence(error.detail)]).toEqual([429, 12, 'Too many failed attempts.']);
+  expect(JSON.parse(server.seen.at(-1)!.body)).toEqual({ username: 'anna', password: 'x', cookie: true, client: 'page' });
+});
+
+test('a password that has to be changed first is told once for all calls', async () => {
+  let told = 0;
+  const one = new Client({ base: server.base, token: 'T', onMustChange: () => { told += 1; } });
+  server.routes.set('GET /v1/sessions', (_q, _b, response) => problem(response, 403, 'password_change_required', 'choose a password of your own first'));
+  await expect(one.sessions()).rejects.toMatchObject({ status: 403 });
+  expect(told).toBe(1);
+});
+
+test('names in addresses are written as such', async () => {
+  server.routes.set('PUT /v1/groups/g_1/members/a%2Fb%20c', (_q, _b, response) => { response.writeHead(204); response.end(); });
+  expect(await client.addMember('g_1', 'a/b c')).toBeUndefined();
+  server.routes.set('DELETE /v1/users/u_1', (_q, _b, response) => { response.writeHead(204); response.end(); });
+  await client.deleteUser('u_1', 'a&b');
+  expect(server.seen.at(-1)!.path).toBe('/v1/users/u_1?to=a%26b');
 });

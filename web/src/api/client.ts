@@ -1,8 +1,9 @@
 // Every request of the page. Errors are `Problem`s: what the server said (problem+json), or in the same shape that it could not be
-// reached. The token lives in this tab's sessionStorage only; NEST Desktop reads it there too.
+// reached. Who asks is told by a token, which lives in this tab's sessionStorage only (NEST Desktop reads it there too), or without one
+// by the cookie of a sign-in, which no script can read.
 
 import { decodeCbor } from './cbor';
-import type { Answer, Checkpoint, Comparison, Engine, Run, Session, Status } from './types';
+import type { Answer, AuditEntry, Checkpoint, Comparison, Engine, Granted, Group, Me, Methods, Role, Run, Session, Status, Token, User } from './types';
 
 export class Problem extends Error {
   override readonly name = 'Problem';
@@ -11,11 +12,18 @@ export class Problem extends Error {
     readonly code: string,
     readonly detail: string,
     readonly script: { class?: string; text?: string; line?: number; stdout?: string; traceback?: string } = {},
+    readonly retryAfter: number | null = null, // s
   ) {
     super(detail);
   }
   /** The route itself is not there: an older server. */
   get missing(): boolean { return this.status === 404 && this.detail.includes('route'); }
+}
+
+/** The server's words begin small and end without a stop. */
+export function sentence(text: string): string {
+  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?…]$/.test(whole) ? whole : whole + '.';
 }
 
 /** What to say to a person about any error. */
@@ -27,8 +35,9 @@ export function explain(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-export interface ClientOptions { base: string; token: string; fetch?: typeof fetch; onUnauthorized?: () => void }
+export interface ClientOptions { base: string; token: string; fetch?: typeof fetch; onUnauthorized?: () => void; onMustChange?: () => void }
 export interface ExecOptions { return?: string[]; fresh?: boolean; keep?: boolean; title?: string; signal?: AbortSignal }
+export interface AuditFilter { actor?: string; action?: string; object?: string; before?: number; limit?: number }
 export interface RunFilter { engine?: string; state?: string; session?: string; title?: string; since?: string; until?: string; after?: string; limit?: number }
 
 async function problemOf(response: Response): Promise<Problem> {
@@ -42,7 +51,19 @@ async function problemOf(response: Response): Promise<Problem> {
   const line = typeof body.line === 'number' ? body.line : undefined;
   return new Problem(response.status, say('code') ?? 'http_' + response.status,
     say('detail') ?? say('message') ?? say('title') ?? `The server answered ${response.status} ${response.statusText}.`,
-    { class: say('class'), text: say('text'), line, stdout: say('stdout'), traceback: say('traceback') });
+    { class: say('class'), text: say('text'), line, stdout: say('stdout'), traceback: say('traceback') }, retry(response));
+}
+
+function retry(response: Response): number | null {
+  const seconds = Number(response.headers.get('Retry-After') ?? NaN);
+  return Number.isFinite(seconds) && seconds >= 0 ? seconds : null;
+}
+
+function queryOf(values: object): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(values)) if (value !== undefined && value !== '') query.set(key, String(value));
+  const text = query.toString();
+  return text ? '?' + text : '';
 }
 
 export class Client {
@@ -58,14 +79,16 @@ export class Client {
     let response: Response;
     try {
       response = await (this.options.fetch ?? fetch)(this.options.base + path,
-        { method, headers: all, body: body === undefined ? null : JSON.stringify(body), cache: 'no-store', signal: signal ?? null });
+        { method, headers: all, body: body === undefined ? null : JSON.stringify(body), cache: 'no-store', credentials: 'same-origin', signal: signal ?? null });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Problem(0, 'unreachable', 'The server does not answer. Is it still running? The page goes on by itself when it is back.');
     }
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (problem.status === 401) this.options.onUnauthorized?.();
+    // A wrong password is no end of the sign-in.
+    if (problem.status === 401 && !path.startsWith('/v1/auth/')) this.options.onUnauthorized?.();
+    if (problem.code === 'password_change_required') this.options.onMustChange?.();
     throw problem;
   }
 
@@ -115,10 +138,7 @@ export class Client {
   rewind(id: string, checkpoint: string): Promise<Session> { return this.json('POST', `/v1/sessions/${id}/rewind`, { checkpoint }); }
 
   runs(filter: RunFilter = {}): Promise<{ runs: Run[]; next: string | null }> {
-    const query = new URLSearchParams();
-    for (const [key, value] of Object.entries(filter)) if (value !== undefined && value !== '') query.set(key, String(value));
-    const text = query.toString();
-    return this.json('GET', '/v1/runs' + (text ? '?' + text : ''));
+    return this.json('GET', '/v1/runs' + queryOf(filter));
   }
   run(id: string): Promise<Run> { return this.json('GET', `/v1/runs/${id}`); }
   job(id: string): Promise<Run> { return this.json('GET', `/v1/jobs/${id}`); }
@@ -138,5 +158,39 @@ export class Client {
     if (after !== null) query.set('after', String(after));
     if (topics) query.set('topics', topics);
     return `${this.options.base.replace(/^http/, 'ws')}/v1/sessions/${id}/stream?${query}`;
+  }
+
+  methods(): Promise<Methods> { return this.json('GET', '/v1/auth/methods'); }
+  signIn(username: string, password: string): Promise<{ user: Me }> { return this.json('POST', '/v1/auth/sign-in', { username, password, cookie: true, client: 'page' }); }
+  signOut(): Promise<void> { return this.json('POST', '/v1/auth/sign-out', {}); }
+  changePassword(old: string, fresh: string): Promise<void> { return this.json('POST', '/v1/auth/password', { old, new: fresh }); }
+  useReset(reset: string, fresh: string): Promise<void> { return this.json('POST', '/v1/auth/reset', { reset, new: fresh }); }
+  me(): Promise<Me> { return this.json('GET', '/v1/me'); }
+  changeEmail(email: string): Promise<Me> { return this.json('PATCH', '/v1/me', { email }); }
+
+  async tokens(): Promise<Token[]> { return (await this.json<{ tokens: Token[] }>('GET', '/v1/tokens')).tokens; }
+  createToken(wanted: { name: string; user?: string; scopes?: string[]; expires_in_s?: number }): Promise<{ id: string; name: string; token: string }> {
+    return this.json('POST', '/v1/tokens', wanted);
+  }
+  revokeToken(id: string): Promise<void> { return this.json('DELETE', `/v1/tokens/${encodeURIComponent(id)}`); }
+
+  async users(containing = '', offset = 0, limit = 100): Promise<User[]> {
+    return (await this.json<{ users: User[] }>('GET', '/v1/users' + queryOf({ containing, offset, limit }))).users;
+  }
+  createUser(wanted: { username: string; email?: string; role: Role }): Promise<User> { return this.json('POST', '/v1/users', wanted); }
+  changeUser(id: string, change: { username?: string; email?: string; role?: Role; active?: boolean }): Promise<User> { return this.json('PATCH', `/v1/users/${id}`, change); }
+  deleteUser(id: string, to?: string): Promise<void> { return this.json('DELETE', `/v1/users/${id}` + queryOf({ to })); }
+  resetLink(id: string): Promise<{ link: string; expires_in: number }> { return this.json('POST', `/v1/users/${id}/reset`, {}); }
+
+  async groups(): Promise<Group[]> { return (await this.json<{ groups: Group[] }>('GET', '/v1/groups')).groups; }
+  createGroup(name: string): Promise<Group> { return this.json('POST', '/v1/groups', { name }); }
+  deleteGroup(id: string): Promise<void> { return this.json('DELETE', `/v1/groups/${id}`); }
+  addMember(group: string, user: string): Promise<void> { return this.json('PUT', `/v1/groups/${group}/members/${encodeURIComponent(user)}`); }
+  removeMember(group: string, user: string): Promise<void> { return this.json('DELETE', `/v1/groups/${group}/members/${encodeURIComponent(user)}`); }
+  async grants(): Promise<Granted[]> { return (await this.json<{ grants: Granted[] }>('GET', '/v1/grants')).grants; }
+  createGrant(wanted: { grant: string; user?: string; group?: string }): Promise<{ id: string; grant: string }> { return this.json('POST', '/v1/grants', wanted); }
+  deleteGrant(id: string): Promise<void> { return this.json('DELETE', `/v1/grants/${id}`); }
+  async audit(filter: AuditFilter = {}): Promise<AuditEntry[]> {
+    return (await this.json<{ entries: AuditEntry[] }>('GET', '/v1/audit' + queryOf(filter))).entries;
   }
 }

@@ -40,3 +40,26 @@ export interface Run {
 }
 
 export interface Answer { data: unknown; stdout: string; run: string | null }
+
+export type Role = 'anonymous' | 'guest' | 'member' | 'admin';
+
+export interface Provider { name: string; title?: string }
+export interface Methods { auth: string; password: boolean; cookie: boolean; providers: Provider[] }
+
+export interface Me {
+  id: string; username: string; email: string | null; role: Role; groups: string[]; grants: string[]; scopes: string[] | null;
+  must_change_password: boolean; has_password: boolean; sign_in?: 'cookie' | 'token' | 'access_token';
+}
+
+export interface User {
+  id: string; username: string; email: string | null; role: Role; active: boolean; created_at: string; last_sign_in_at: string | null;
+  must_change_password: boolean; has_password: boolean; groups: string[];
+}
+export interface Group { id: string; name: string; members: { id: string; username: string }[] }
+export interface Granted { id: string; grant: string; user?: string; group?: string; created_at: string }
+export interface Token {
+  id: string; name: string; user: string; created_at: string; last_used_at: string | null; expires_at: string | null; scopes: string[] | null;
+}
+export interface AuditEntry {
+  seq: number; at: string; actor: string; actor_name: string; address: string; action: string; object: string; detail: string;
+}

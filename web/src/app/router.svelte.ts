@@ -1,13 +1,16 @@
-// Where the page is, in the address's fragment: #/, #/session/ID, #/compare/A/B, #/runs, #/runs/ID, #/runs/ID/ID, #/engines.
+// Where the page is, in the address's fragment: #/, #/session/ID, #/compare/A/B, #/runs, #/runs/ID, #/runs/ID/ID, #/engines,
+// #/account, #/users, #/groups, #/audit.
 
-export interface Route { view: 'start' | 'session' | 'compare' | 'runs' | 'run' | 'compare-runs' | 'engines'; ids: string[] }
+import { parseEntry } from './entry';
+
+export interface Route { view: 'start' | 'session' | 'compare' | 'runs' | 'run' | 'compare-runs' | 'engines' | 'account' | 'users' | 'groups' | 'audit'; ids: string[] }
 
 export function parseRoute(hash: string): Route {
   const parts = hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
   const [head, ...ids] = parts;
   if (head === 'session' && ids.length === 1) return { view: 'session', ids };
   if (head === 'compare' && ids.length === 2) return { view: 'compare', ids };
-  if (head === 'engines') return { view: 'engines', ids: [] };
+  if (head === 'engines' || head === 'account' || head === 'users' || head === 'groups' || head === 'audit') return { view: head, ids: [] };
   if (head === 'runs') return { view: ids.length >= 2 ? 'compare-runs' : ids.length === 1 ? 'run' : 'runs', ids };
   return { view: 'start', ids: [] };
 }
@@ -15,7 +18,11 @@ export function parseRoute(hash: string): Route {
 class Router {
   route = $state<Route>(parseRoute(''));
   start(): void {
-    const read = (): void => { this.route = parseRoute(location.hash); };
+    const read = (): void => {
+      // A link with a secret, opened in a tab that has the page already.
+      if (parseEntry(location.hash)) location.reload();
+      else this.route = parseRoute(location.hash);
+    };
     window.addEventListener('hashchange', read);
     read();
   }
