@@ -202,9 +202,9 @@ class Server:
             *complete, rest = buffer.split(b"\n")
             self.lines += [line.decode() for line in complete]
             for line in complete:
-                if line.startswith(b"listening on http://"):
+                if line.startswith(b"listening on http"):
                     self.url = line.decode().split()[2]
-        host, _, port = self.url[7:].rpartition(":")
+        host, _, port = self.url.partition("://")[2].rpartition(":")
         self.address = (host, int(port))
         # Whatever else it says must not fill the pipe.
         self._printed = [buffer]

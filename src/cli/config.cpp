@@ -309,9 +309,20 @@ Result<Config> load(const Flags& flags, const Surroundings& around) {
     mistakes.push_back("auth = \"none\" is for a loopback address only, and host is " + config.host +
                        ": use a token, or host 127.0.0.1");
   }
+  if (mistakes.empty() && config.tls_cert.has_value() != config.tls_key.has_value())
+    mistakes.push_back(config.tls_cert ? "tls_cert needs its key: set tls_key too" : "tls_key needs its certificate: set tls_cert too");
+  const bool behind_proxy = config.public_url.starts_with("https://") && !config.trusted_proxies.empty();
+  auto plain_to_others = [&](const std::string& host) {
+    if (!mistakes.empty() || is_loopback(host) || config.tls_cert || behind_proxy || config.allow_plain_http) return;
+    mistakes.push_back("passwords and tokens would go over the network as plain text at " + host +
+                       ": set tls_cert and tls_key, or public_url = \"https://…\" with trusted_proxies for a proxy in front, or allow_plain_http = true in a network of your own");
+  };
   for (const auto* face : {&config.nest_listen, &config.neuroapi_listen})
     if (mistakes.empty() && *face && config.auth == Auth::none && !is_loopback((*face)->host))
       mistakes.push_back("auth = \"none\" is for a loopback address only, and a face listens at " + (*face)->host);
+  plain_to_others(config.host);
+  for (const auto* face : {&config.nest_listen, &config.neuroapi_listen})
+    if (*face) plain_to_others((*face)->host);
   if (!mistakes.empty()) {
     std::string all;
     for (const auto& mistake : mistakes) all.append(all.empty() ? "" : "\n").append(mistake);

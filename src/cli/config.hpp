@@ -129,6 +129,8 @@ struct Config {
   std::optional<std::string> secret_key;      // at least 32 bytes
   std::optional<std::string> admin_password;  // of the first admin
   std::vector<std::string> trusted_proxies;   // numeric addresses whose X-Forwarded-For is believed
+  std::optional<std::filesystem::path> tls_cert, tls_key;  // PEM; both or none
+  bool allow_plain_http = false;  // on an address that others reach
   bool socket = true;  // listen on DIR/socket too
   Isolation isolation = Isolation::full;
   std::optional<bool> exec;  // see exec_allowed

@@ -201,8 +201,18 @@ TEST_F(ConfigTest, AllMistakesAreToldAtOnce) {
   EXPECT_NE(text.find("--nonfinite must be \"null\" or \"bare\", not \"nan\""), std::string::npos) << text;
 }
 
+TEST_F(ConfigTest, PlainHttpForOthersMustBeAskedFor) {
+  EXPECT_NE(refused({{"host", "0.0.0.0"}}).find("allow_plain_http"), std::string::npos);
+  EXPECT_NE(refused_file("[face.nest]\nlisten = '0.0.0.0:1'\n").find("allow_plain_http"), std::string::npos);
+  EXPECT_NE(refused({{"host", "0.0.0.0"}, {"public_url", "https://lab.example"}}).find("trusted_proxies"), std::string::npos);
+  EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"public_url", "https://lab.example"}, {"trusted_proxies", "10.0.0.1"}}).host, "0.0.0.0");
+  EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"tls_cert", "/c"}, {"tls_key", "/k"}}).host, "0.0.0.0");
+  EXPECT_NE(refused({{"tls_cert", "/c"}}).find("set tls_key too"), std::string::npos);
+}
+
 TEST_F(ConfigTest, NestServersVariablesWork) {
   around_.environment = {{"NEST_SERVER_HOST", "0.0.0.0"},
+                         {"MYELIN_ALLOW_PLAIN_HTTP", "true"},
                          {"NEST_SERVER_PORT", "5000"},
                          {"NEST_SERVER_ACCESS_TOKEN", "abc"},
                          {"NEST_SERVER_MODULES", "import nest; import numpy as np"},
@@ -348,6 +358,9 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
                                                  {"secret_key", "0123456789abcdef0123456789abcdef"},
                                                  {"admin_password", "correct horse battery"},
                                                  {"trusted_proxies", "10.0.0.1,10.0.0.2"},
+                                                 {"tls_cert", "/c.pem"},
+                                                 {"tls_key", "/k.pem"},
+                                                 {"allow_plain_http", "true"},
                                                  {"socket", "false"},
                                                  {"isolation", "reduced"},
                                                  {"exec", "no"},

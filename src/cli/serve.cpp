@@ -21,6 +21,7 @@
 #include "function/functions.hpp"
 #include "function/sweeps.hpp"
 #include "http/server.hpp"
+#include "http/tls.hpp"
 #include "os/lock_file.hpp"
 #include "os/cgroup.hpp"
 #include "os/host.hpp"
@@ -351,12 +352,18 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     http::Server server(loop, limits, api);
     context.http = &server;
     const auto main_face = config.neuroapi_only ? api::Face::neuroapi : api::Face::all;
-    auto address = server.listen(config.host, config.port, static_cast<unsigned>(main_face));
+    std::shared_ptr<http::Tls> tls;
+    if (config.tls_cert) {
+      auto made = http::Tls::make(*config.tls_cert, *config.tls_key);
+      if (!made) return fail(made.error());
+      tls = std::move(*made);
+    }
+    auto address = server.listen(config.host, config.port, static_cast<unsigned>(main_face), tls);
     if (!address) return fail(address.error());
     std::vector<std::pair<const char*, http::Address>> faces;
     auto listen_face = [&](const char* name, const std::optional<FaceAddress>& at, api::Face face) -> Result<void> {
       if (!at) return {};
-      auto bound = server.listen(at->host, at->port, static_cast<unsigned>(face));
+      auto bound = server.listen(at->host, at->port, static_cast<unsigned>(face), tls);
       if (!bound) return bound.take_error();
       faces.emplace_back(name, *bound);
       return {};
@@ -401,12 +408,17 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     };
     loop.on_signal(SIGTERM, on_signal);
     loop.on_signal(SIGINT, on_signal);
-    loop.on_signal(SIGHUP, [&engine_watch](int) { engine_watch.look_again(); });
+    loop.on_signal(SIGHUP, [&engine_watch, tls](int) {
+      engine_watch.look_again();
+      if (!tls) return;
+      if (auto done = tls->reload()) log::info("the certificate was read again");
+      else log::error("the certificate could not be read again, the old one stays: " + done.error().message);
+    });
     std::signal(SIGPIPE, SIG_IGN);
 
-    auto url_of = [](const http::Address& at) {
+    auto url_of = [&tls](const http::Address& at) {
       const bool v6 = at.host.find(':') != std::string::npos;
-      return "http://" + (v6 ? "[" + at.host + "]" : at.host) + ":" + std::to_string(at.port);
+      return (tls ? "https://" : "http://") + (v6 ? "[" + at.host + "]" : at.host) + ":" + std::to_string(at.port);
     };
     const std::string url = url_of(*address);
     log::info("isolation: " + isolation + "; scripts: " + (exec ? "on" : "off") + "; data: " + config.data.string());

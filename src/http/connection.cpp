@@ -29,11 +29,12 @@ constexpr milliseconds half_closed{1000};
 }  // namespace
 
 Connection::Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address,
-                       unsigned listener)
+                       unsigned listener, bool secure)
     : server_(std::move(server)),
       socket_(server_->loop.context(), asio::generic::stream_protocol(family, SOCK_STREAM), fd.get()),
       address_(std::move(address)),
       listener_(listener),
+      secure_(secure),
       since_(Clock::now()) {
   (void)fd.release();
   socket_.non_blocking(true);
@@ -252,6 +253,7 @@ void Connection::process() {
     begin_ += length;
     request_.remote_address = address_;
     request_.listener = listener_;
+    request_.secure = secure_;
     ++server_->metrics.requests;
     keep_alive_ = framing_.keep_alive && !server_->stopping;
     phase_ = Phase::handling;

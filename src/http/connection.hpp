@@ -21,7 +21,7 @@ namespace myelin::http {
 class Connection final : public std::enable_shared_from_this<Connection>, private WebSocketCarrier {
  public:
   Connection(std::shared_ptr<Server::Impl> server, os::UniqueFd fd, int family, std::string address,
-             unsigned listener);
+             unsigned listener, bool secure);
 
   Server::Impl::Connections::iterator at;  // where the server has it
 
@@ -109,6 +109,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Socket socket_;
   std::string address_;
   const unsigned listener_;
+  const bool secure_;  // by TLS
   Phase phase_ = Phase::head;
   Clock::time_point since_;         // start of the phase; in `body` of the window, in `writing` too
   std::uint64_t window_bytes_ = 0;  // of a body in this window

@@ -10,6 +10,7 @@
 
 #include "async/fd_watch.hpp"
 #include "http/server.hpp"
+#include "http/tls.hpp"
 #include "os/fd.hpp"
 
 namespace myelin::http {
@@ -34,6 +35,7 @@ class Listener {
 
   bool accepting = false;  // accept() was started
   unsigned tag = 0;        // Request::listener of what comes by it
+  std::shared_ptr<Tls> tls;  // none: plain
 
  private:
   async::FdWatch watch_;

@@ -60,7 +60,36 @@ void Impl::sweep() {
   }
 }
 
-void Impl::admit(os::UniqueFd fd, std::string address, int family, unsigned tag) {
+namespace {
+
+struct Counted {
+  explicit Counted(std::shared_ptr<Impl> server) : impl(std::move(server)) { ++impl->by_tls; }
+  ~Counted() { --impl->by_tls; }
+  Counted(const Counted&) = delete;
+  std::shared_ptr<Impl> impl;
+};
+
+Task<void> counted(std::shared_ptr<Counted> one, Task<void> task) {
+  co_await std::move(task);
+  (void)one;
+}
+
+}  // namespace
+
+void Impl::admit_by_tls(const std::shared_ptr<Tls>& tls, os::UniqueFd fd, std::string address, unsigned tag) {
+  if (by_tls >= limits.connections + limits.web_sockets) {  // nothing can be said before the handshake
+    ++metrics.refused;
+    return;
+  }
+  Tls::Ready ready = [weak = weak_from_this(), address = std::move(address), tag](os::UniqueFd plain) {
+    const auto self = weak.lock();
+    if (self && !self->closed && !self->stopping) self->admit(std::move(plain), address, AF_UNIX, tag, true);
+  };
+  auto task = Tls::serve(tls, &loop, std::move(fd), std::move(ready));
+  relays.spawn(counted(std::make_shared<Counted>(shared_from_this()), std::move(task)), "TLS");
+}
+
+void Impl::admit(os::UniqueFd fd, std::string address, int family, unsigned tag, bool secure) {
   ++metrics.accepted;
   const bool full = connections.size() >= limits.connections;
   if (full && connections.size() >= limits.connections + refused_connections) {
@@ -74,9 +103,9 @@ void Impl::admit(os::UniqueFd fd, std::string address, int family, unsigned tag)
   auto& from_here = per_address[address];
   ++from_here;
   const bool greedy =
-      family != AF_UNIX && limits.connections_per_address && from_here > limits.connections_per_address;
+      address != "unix" && limits.connections_per_address && from_here > limits.connections_per_address;
   auto connection =
-      std::make_shared<Connection>(shared_from_this(), std::move(fd), family, std::move(address), tag);
+      std::make_shared<Connection>(shared_from_this(), std::move(fd), family, std::move(address), tag, secure);
   connections.push_back(connection);
   connection->at = std::prev(connections.end());
   ++metrics.open;
@@ -106,6 +135,7 @@ void Impl::close_all() {
   }
   for (const auto& one : orphans) one.tasks->cancel();
   accepts.cancel();
+  relays.cancel();
 }
 
 bool Impl::has_orphans(bool farewell_only) const {
@@ -136,6 +166,7 @@ Task<void> Impl::stop(std::shared_ptr<Impl> self, milliseconds grace) {
     log::warning("stopping: " + std::to_string(self->connections.size() + self->web_sockets.size()) +
                  " connections cut off");
   co_await rest(self, true, end);
+  (void)co_await self->relays.join(cancelled_tasks);  // what was answered goes out
   self->close_all();
   co_await rest(self, false, Clock::now() + cancelled_tasks);
   if (self->has_orphans(false)) log::error("stopping: requests did not end when cancelled");
@@ -154,9 +185,10 @@ void Impl::serve() {
   serving = true;
   for (const auto& listener : listeners) {
     if (std::exchange(listener->accepting, true)) continue;
-    Listener::Admit admit_one = [self = shared_from_this(), tag = listener->tag](
+    Listener::Admit admit_one = [self = shared_from_this(), tag = listener->tag, tls = listener->tls](
                                     os::UniqueFd fd, std::string address, int family) {
-      self->admit(std::move(fd), std::move(address), family, tag);
+      if (tls) self->admit_by_tls(tls, std::move(fd), std::move(address), tag);
+      else self->admit(std::move(fd), std::move(address), family, tag);
     };
     accepts.spawn(Listener::accept(listener, std::move(admit_one)), "accept");
   }
@@ -171,9 +203,12 @@ Server::Server(async::Loop& loop, Limits limits, Handler& handler)
 
 Server::~Server() { impl_->close_all(); }
 
-Result<Address> Server::listen(const std::string& host, std::uint16_t port, unsigned tag) {
+Result<Address> Server::listen(const std::string& host, std::uint16_t port, unsigned tag, std::shared_ptr<Tls> tls) {
   auto listener = Listener::tcp(impl_->loop, host, port);
-  if (listener) (*listener)->tag = tag;
+  if (listener) {
+    (*listener)->tag = tag;
+    (*listener)->tls = std::move(tls);
+  }
   return impl_->add(std::move(listener));
 }
 Result<Address> Server::listen_unix(const std::string& path, unsigned mode) {

@@ -75,6 +75,8 @@ struct Metrics {
   std::uint64_t web_sockets = 0;                     // of the connections
 };
 
+class Tls;
+
 class Server {
  public:
   /// `loop` and `handler` outlive the server.
@@ -84,8 +86,10 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   /// Binds to a numeric address or "localhost" (port 0: a free one) and says where. Connections wait until
-  /// serve(). May be called for several addresses; `tag` tells their requests apart.
-  [[nodiscard]] Result<Address> listen(const std::string& host, std::uint16_t port, unsigned tag = 0);
+  /// serve(). May be called for several addresses; `tag` tells their requests apart. With `tls` only that is
+  /// spoken there.
+  [[nodiscard]] Result<Address> listen(const std::string& host, std::uint16_t port, unsigned tag = 0,
+                                       std::shared_ptr<Tls> tls = nullptr);
   /// A Unix socket with these permissions; replaces a stale one, refuses a live one. Removed at stop.
   [[nodiscard]] Result<Address> listen_unix(const std::string& path, unsigned mode);
   /// Starts accepting on all that is bound.

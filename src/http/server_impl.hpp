@@ -26,7 +26,7 @@ struct Orphans {
 
 struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   Impl(async::Loop& l, Limits li, Handler& h)
-      : loop(l), limits(li), handler(h), accepts(l), timer(l.context()) {}
+      : loop(l), limits(li), handler(h), accepts(l), relays(l), timer(l.context()) {}
 
   using Connections = std::list<std::shared_ptr<Connection>>;
   using Timer = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>,
@@ -37,7 +37,7 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   Handler& handler;
   Metrics metrics;
   std::vector<std::shared_ptr<Listener>> listeners;
-  async::TaskGroup accepts;
+  async::TaskGroup accepts, relays;
   Timer timer;
   Connections connections, web_sockets;  // each connection is in one of them
   std::vector<Orphans> orphans;
@@ -46,12 +46,14 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   std::time_t own_fields_of = 0;
   std::vector<char> scratch;  // what a WebSocket reads into: it is looked at before the next one reads
   unsigned sweeps = 0;
+  std::size_t by_tls = 0;  // TLS connections, those in their handshake too
   async::Event drained;  // set while no connection is open
   bool serving = false, stopping = false, closed = false;
 
   [[nodiscard]] Result<Address> add(Result<std::shared_ptr<Listener>> listener);
   void serve();
-  void admit(os::UniqueFd fd, std::string address, int family, unsigned tag);
+  void admit(os::UniqueFd fd, std::string address, int family, unsigned tag, bool secure = false);
+  void admit_by_tls(const std::shared_ptr<Tls>& tls, os::UniqueFd fd, std::string address, unsigned tag);
   void close_listeners();
   void close_all();
   void renew_fields();
