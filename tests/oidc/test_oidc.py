@@ -10,11 +10,14 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 
 import pytest
 from conftest import BINARY, wait_until
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "web"))
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
@@ -248,6 +251,24 @@ def test_groups_are_the_providers_to_say(make_server, institute):
     assert admin.request("PUT", "/v1/groups/staff/members/" + dora).status == 204
     browser.go(server.url + "/v1/auth/oidc")
     assert me(browser, server).json()["groups"] == ["teaching"]
+
+
+def test_the_button_in_a_browser(make_server):
+    from browser import drive
+
+    if not (HERE.parents[1] / "web" / "dist" / "index.html").is_file():
+        pytest.skip("web/dist is not built: `make web` does it")
+    codes = re.findall(r'^constexpr Failure \w+\{\d+, "(\w+)"', (HERE.parents[1] / "src" / "api" / "v1" / "oidc.cpp").read_text(), re.MULTILINE)
+    assert len(codes) >= 10
+    with real("localhost") as port:
+        server = make_server(oidc=oidc("http://localhost:%d" % port, default_role="member"))
+        shots = os.environ.get("MYELIN_SHOTS", "")
+        seen = drive("accounts.mjs", "provider", server.url, shots, json.dumps({"codes": [*codes, "<b>made up</b>"]}), timeout=200)
+    assert seen["errors"] == [] and seen["user"] == "anna" and seen["url"] == server.url + "/app/#/account"
+    assert seen["tokens"] == [{"name": SESSION, "httpOnly": True, "secure": True, "sameSite": "Strict"}] and seen["left"] == []
+    assert "myelin-token" not in seen["kept"] and "accessToken" not in seen["kept"] and seen["wide"] == 0
+    # Each code has a sentence of its own, and what has none is not repeated.
+    assert len(set(seen["told"].values())) == len(codes) + 1 and "made up" not in seen["told"]["<b>made up</b>"]
 
 
 # ---- accounts
