@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "accounts/guard.hpp"
 #include "accounts/jwt.hpp"
 #include "base/ids.hpp"
 #include "base/log.hpp"
@@ -16,6 +17,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr std::size_t threads = 4, waiting_most = 64, states_most = 20'000;
+constexpr int of_one_address = 16;  // many may share one
 constexpr seconds whole_sign_in{20}, one_request{10}, documents_live{3600}, failure_lives{3};
 constexpr std::size_t document_bytes = 256 * 1024, token_bytes = 64 * 1024;
 constexpr double refreshes_most = 4, refresh_every_s = 60;
@@ -64,7 +66,8 @@ OidcProvider::Attempt OidcProvider::make_attempt(std::string redirect_uri) {
 bool OidcProvider::first_use(const std::string& state) {
   const auto now = Clock::now();
   if (used_.size() >= states_most) std::erase_if(used_, [now](const auto& one) { return one.second < now; });
-  return used_.size() < states_most && used_.try_emplace(state, now + attempt_lifetime).second;
+  if (used_.size() >= states_most) used_.clear();  // somebody plays: the others must get in all the same
+  return used_.try_emplace(state, now + attempt_lifetime).second;
 }
 
 Task<Result<std::string>> OidcProvider::begin(Attempt attempt) {
@@ -90,11 +93,15 @@ Task<Result<std::string>> OidcProvider::begin(Attempt attempt) {
   co_return authorize_at_ + (authorize_at_.find('?') == std::string::npos ? "?" : "&") + query;
 }
 
-Task<Result<accounts::Person>> OidcProvider::finish(Attempt attempt, std::string code, std::optional<std::string> issuer) {
-  if (pool_.waiting() >= waiting_most) co_return busy();
+Task<Result<accounts::Person>> OidcProvider::finish(Attempt attempt, std::string code, std::optional<std::string> issuer, std::string address) {
+  const std::string whose = accounts::Guard::address_class(address);
+  if (pool_.waiting() >= waiting_most || in_flight_[whose] >= of_one_address) co_return busy();
+  ++in_flight_[whose];
   const auto deadline = Clock::now() + whole_sign_in;  // waiting for a thread counts
   auto work = [this, attempt, code, issuer, deadline] { return exchange(attempt, code, issuer, deadline); };
-  co_return co_await async::on_pool(pool_, std::move(work));
+  auto person = co_await async::on_pool(pool_, std::move(work));
+  if (--in_flight_[whose] <= 0) in_flight_.erase(whose);
+  co_return person;
 }
 
 // The body of a 200. Errors: unavailable; unauthorized for what the provider refuses (4xx).

@@ -42,11 +42,12 @@ class OidcProvider {
   [[nodiscard]] static Attempt make_attempt(std::string redirect_uri);
   /// Where to send the browser. Errors: unavailable.
   Task<Result<std::string>> begin(Attempt attempt);
-  /// True once for each state.
+  /// True once for each state of the last ten minutes, or of the newest thousands: beyond that the provider's rule that a code counts
+  /// once has to do.
   [[nodiscard]] bool first_use(const std::string& state);
-  /// Who signed in. `issuer` is what came beside the code. Errors: unavailable; unauthorized (what came can't be believed); forbidden
+  /// Who signed in. `issuer` is what came beside the code. No address takes more than its share of the waiting. Errors: unavailable; unauthorized (what came can't be believed); forbidden
   /// with detail email_not_allowed. Messages are for the log.
-  Task<Result<accounts::Person>> finish(Attempt attempt, std::string code, std::optional<std::string> issuer);
+  Task<Result<accounts::Person>> finish(Attempt attempt, std::string code, std::optional<std::string> issuer, std::string address);
 
   static constexpr std::chrono::seconds attempt_lifetime{600};
 
@@ -62,6 +63,7 @@ class OidcProvider {
   const accounts::oidc::Settings settings_;
   // On the loop: the states that were used, and where to send browsers, at once while slow answers hold all threads.
   std::unordered_map<std::string, Clock::time_point> used_;
+  std::unordered_map<std::string, int> in_flight_;  // by class of address
   std::string authorize_at_;
   Clock::time_point authorize_until_;
 

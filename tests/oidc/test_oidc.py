@@ -3,21 +3,21 @@
 import contextlib
 import html
 import http.client
+import http.server
 import json
 import os
 import pathlib
 import re
 import shutil
 import socket
+import ssl
 import subprocess
-import sys
+import threading
 import time
 import urllib.parse
 
 import pytest
 from conftest import BINARY, wait_until
-
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "web"))
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
@@ -590,11 +590,38 @@ def test_documents_that_are_another_providers_or_lead_elsewhere(make_server, sha
     shared_fake.plan()
 
 
+def test_a_certificate_that_nobody_vouches_for(make_server, tmp_path):
+    key, certificate = tmp_path / "key", tmp_path / "certificate"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+
+        def log_message(self, *_):
+            pass
+
+    provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    provider.socket = context.wrap_socket(provider.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=provider.serve_forever, daemon=True).start()
+    try:
+        server = make_server(oidc={"issuer": "https://localhost:%d" % provider.server_address[1], "client_id": "lab"})
+        is_down(server)
+        assert asked == [] and "certificate" in server.log_text()
+    finally:
+        provider.shutdown()
+        provider.server_close()
+
+
 def test_many_at_a_slow_provider_hold_up_nobody_else(make_server, fake):
     server = make_server(oidc=fake.settings())
     assert me(enter(server), server).status == 200
     fake.plan(token_fault="slow")
-    started = [Browser(follow=False) for _ in range(12)]
+    started = [Browser(follow=False) for _ in range(20)]
     begun = time.monotonic()
     connections = []
     for browser in started:
@@ -606,6 +633,9 @@ def test_many_at_a_slow_provider_hold_up_nobody_else(make_server, fake):
     for _ in range(5):
         assert server.client().get("/v1/sessions").status == 200
     assert time.monotonic() - begun < 9  # before the first of them was given up
+    # Of one address only so many wait; the others hear it at once.
+    refused = connections[-1].getresponse()
+    assert refused.status == 503 and json.loads(refused.read())["code"] == "provider_unavailable" and time.monotonic() - begun < 9
     # And it stops, whatever it waits for: all of these would take half a minute.
     begun = time.monotonic()
     assert server.stop() == 0 and time.monotonic() - begun < 20
@@ -618,7 +648,11 @@ def test_many_at_a_slow_provider_hold_up_nobody_else(make_server, fake):
 
 def test_without_a_provider_there_is_no_such_way(server):
     for path in ("/v1/auth/oidc", "/v1/auth/oidc/callback?code=1&state=2"):
-        assert server.client(None).get(path, headers=PAGE).status == 404
+        answer = server.client(None).get(path)
+        assert answer.status == 400 and answer.json()["code"] == "no_provider"
+        browser = Browser()
+        browser.go(server.url + path)
+        assert failure(browser) == "no_provider"
     assert server.client(None).get("/v1/auth/methods").json()["providers"] == []
 
 

@@ -20,6 +20,7 @@ struct Failure {
   const char* code;
   const char* message;
 };
+constexpr Failure no_provider{400, "no_provider", "this server has no OpenID provider: sign in by a password"};
 constexpr Failure insecure{400, "insecure", "over plain http a browser's sign-in works on this machine only: use https (tls_cert, tls_key, or a proxy and public_url)"};
 constexpr Failure unavailable{503, "provider_unavailable", "the OpenID provider can't be reached now; try again in a moment"};
 constexpr Failure expired{400, "sign_in_expired", "this sign-in took longer than ten minutes, was used before, or was begun in another browser: begin again"};
@@ -90,8 +91,8 @@ std::optional<OidcProvider::Attempt> attempt_of(const http::Request& request, co
 }
 
 Task<http::Response> begin(Context& context, Asked asked) {
-  if (!context.accounts || !context.oidc) co_return http::problem(404, "not_found", "this server has no OpenID provider");
   constexpr auto app = "../../app/";
+  if (!context.accounts || !context.oidc) co_return fail(asked.request, app, no_provider);
   if (!cookie_works(asked.request)) co_return fail(asked.request, app, insecure);
   const std::string here = context.settings.public_url.empty()
                                ? (asked.request.secure ? "https://" : "http://") + std::string(asked.request.headers.get("Host"))
@@ -125,7 +126,8 @@ Task<http::Response> come_back(Context& context, http::Request request) {
   if (!code || code->empty() || code->size() > 4096) co_return fail(request, app, refused);
   std::string the_code = std::move(*code), address = request.remote_address;
   auto issuer = given("iss");
-  auto person = co_await context.oidc->finish(std::move(*attempt), std::move(the_code), std::move(issuer));
+  std::string from = address;
+  auto person = co_await context.oidc->finish(std::move(*attempt), std::move(the_code), std::move(issuer), std::move(from));
   if (!person) {
     log::warning("OpenID sign-in from " + address + ": " + person.error().message);
     if (person.error().code == Code::forbidden) {
@@ -149,7 +151,7 @@ Task<http::Response> come_back(Context& context, http::Request request) {
 }
 
 Task<http::Response> callback(Context& context, Asked asked) {
-  if (!context.accounts || !context.oidc) co_return http::problem(404, "not_found", "this server has no OpenID provider");
+  if (!context.accounts || !context.oidc) co_return fail(asked.request, "../../../app/", no_provider);
   auto response = co_await come_back(context, std::move(asked.request));
   keep_attempt(response, "", std::chrono::seconds(0));
   co_return response;

@@ -1,6 +1,7 @@
 // Why a sign-in by another service failed: the server sends a code with the browser, never a text.
 
 const texts: Record<string, string> = {
+  no_provider: 'This server has no such service. Sign in by a password.',
   insecure: 'Over plain http a browser keeps no sign-in. Ask for https.',
   provider_unavailable: 'The service that signs you in can’t be reached now. Try again in a moment.',
   sign_in_expired: 'This sign-in took too long, was used before, or began in another window. Please begin again.',
