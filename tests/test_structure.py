@@ -30,7 +30,7 @@ LIBRARIES = [
     (r"boost/beast", {"http", "worker"}),
     (r"sqlite3\.h", {"store"}),
     (r"seccomp\.h", {"os"}),
-    (r"curl/", {"cli"}),
+    (r"curl/", {"cli", "http"}),
     (r"cairo", {"cell"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)

@@ -165,19 +165,28 @@ Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
     }
   }
   std::string id = user.id, client = request.client, address = request.address;
-  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), request.with, request.style);
+  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), request.with, request.style, "");
 }
 
-Task<Result<SignedIn>> Accounts::sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style) {
+Task<Result<SignedIn>> Accounts::sign_in_by_provider(Person person, std::string client, std::string address) {
+  auto find = [person, address](Book& book) { return book.recognise(person, address); };
+  auto user = co_await with_book(std::move(find));
+  if (!user) co_return user.take_error();
+  std::string id = user->id, how = "by " + person.issuer;
+  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), With::cookie, Style::native, std::move(how));
+}
+
+Task<Result<SignedIn>> Accounts::sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style,
+                                              std::string how) {
   const std::string address_class = Guard::address_class(address);
-  auto note = [user_id, address, address_class](Book& book) -> Result<store::UserRecord> {
+  auto note = [user_id, address, address_class, how](Book& book) -> Result<store::UserRecord> {
     auto user = book.records().user_by_id(user_id);
     if (!user) return user.take_error();
     if (!*user || !(*user)->active) return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
     const auto now = store::now();
     if (auto seen = book.records().saw_address(user_id, address_class, now, addresses_kept); !seen) return seen.take_error();
     if (auto set = book.records().signed_in(user_id, now); !set) return set.take_error();
-    if (auto noted = book.note({user_id, (*user)->username, address}, "sign_in", user_id); !noted) return noted.take_error();
+    if (auto noted = book.note({user_id, (*user)->username, address}, "sign_in", user_id, how); !noted) return noted.take_error();
     return std::move(**user);
   };
   auto user = co_await with_book(std::move(note));

@@ -62,8 +62,8 @@ class Accounts {
   /// Errors: unauthorized (wrong name or password), forbidden (inactive; told only to who knows the password), too_many (detail:
   /// seconds to wait), unavailable.
   Task<Result<SignedIn>> sign_in(SignInRequest request);
-  /// For a user who was recognised by other means (an OpenID provider).
-  Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style);
+  /// For whom an OpenID provider vouches: a browser's sign-in. Errors: as Book::recognise.
+  Task<Result<SignedIn>> sign_in_by_provider(Person person, std::string client, std::string address);
   /// Native: the old refresh token is void, and one that was exchanged before ends its whole sign-in. Errors: unauthorized.
   Task<Result<SignedIn>> refresh(std::string refresh_token, Style style);
   /// A token with narrower rights and a shorter life than the credential it is made with.
@@ -96,6 +96,8 @@ class Accounts {
     co_return result;
   }
 
+  /// For a user who was recognised; `how` is for the audit log.
+  Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style, std::string how);
   Task<Result<Verdict>> verify(std::string hash, std::string password);
   Task<Result<SignedIn>> issue(const store::UserRecord& user, std::string family, std::string client, With with, Style style, bool refresh);
   Task<void> watch();

@@ -220,6 +220,82 @@ Result<store::UserRecord> Book::remove_user(const Actor& actor, std::string_view
   return user;
 }
 
+Result<store::UserRecord> Book::link_user(const Actor& actor, std::string_view id, std::string_view issuer, std::string_view subject) {
+  if (issuer.empty() != subject.empty() || issuer.size() > 1000 || subject.size() > 255 || !plain(issuer) || !plain(subject))
+    return Error{Code::bad_request, "a link is an issuer and a subject, as the provider writes them; both empty end it", ""};
+  store::UserRecord user;
+  auto done = records_.change([&](std::int64_t version) -> Result<void> {
+    auto found = need_user(id);
+    if (!found) return found.take_error();
+    user = std::move(*found);
+    if (user.issuer == issuer && user.subject == subject) return {};
+    if (!subject.empty()) {
+      auto other = records_.user_by_subject(issuer, subject);
+      if (!other) return other.take_error();
+      if (*other) return Error{Code::conflict, "\"" + (*other)->username + "\" is linked to this subject already", "subject"};
+    }
+    user.issuer = issuer;
+    user.subject = subject;
+    if (auto set = records_.set_user(user, version); !set) return set;
+    return note(actor, subject.empty() ? "user.unlink" : "user.link", user.id, user.username + (subject.empty() ? "" : ": " + user.subject + " at " + user.issuer));
+  });
+  if (!done) return done.take_error();
+  return user;
+}
+
+Result<store::UserRecord> Book::recognise(const Person& person, std::string_view address) {
+  auto known = records_.user_by_subject(person.issuer, person.subject);
+  if (!known) return known.take_error();
+  store::UserRecord user;
+  const Actor provider{"provider", person.issuer, std::string(address)};
+  if (*known) {
+    user = std::move(**known);
+    if (!user.active) {
+      if (auto noted = note({user.id, user.username, std::string(address)}, "sign_in.failed", user.id, "not active"); !noted) return noted.take_error();
+      return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
+    }
+  } else {
+    if (!person.role) {
+      auto noted = note(provider, "sign_in.failed", "", "no account; subject " + person.subject);  // by it an admin can link one
+      if (!noted) return noted.take_error();
+      return Error{Code::not_found, "there is no account for you here: ask an admin for one", ""};
+    }
+    NewUser fresh;
+    fresh.username = person.username;
+    fresh.role = *person.role;
+    fresh.issuer = person.issuer;
+    fresh.subject = person.subject;
+    // Somebody else's email says nothing about who this is: then the account has none.
+    if (person.email && !person.email->empty() && characters(*person.email) <= 80 && plain(*person.email)) {
+      auto other = records_.user_by_email(*person.email);
+      if (!other) return other.take_error();
+      if (!*other) fresh.email = person.email;
+    }
+    auto made = add_user(provider, fresh);
+    if (!made && made.error().code == Code::conflict) {
+      auto noted = note(provider, "sign_in.failed", "", "the name \"" + person.username + "\" is another user's; subject " + person.subject);
+      if (!noted) return noted.take_error();
+    }
+    if (!made) return made.take_error();
+    user = std::move(*made);
+  }
+  if (person.groups)
+    if (auto set = set_groups(provider, user, *person.groups); !set) return set.take_error();
+  return user;
+}
+
+Result<void> Book::set_groups(const Actor& actor, const store::UserRecord& user, const std::vector<std::string>& names) {
+  auto groups = records_.groups();
+  if (!groups) return groups.take_error();
+  for (const auto& group : *groups) {
+    const bool wanted = std::find(names.begin(), names.end(), group.name) != names.end();
+    const bool is_in = std::find(group.members.begin(), group.members.end(), user.id) != group.members.end();
+    if (wanted == is_in) continue;
+    if (auto set = set_member(actor, group.id, user.id, wanted); !set && set.error().code != Code::not_found) return set;
+  }
+  return {};
+}
+
 Result<std::string> Book::make_reset(const Actor& actor, std::string_view id) {
   auto user = need_user(id);
   if (!user) return user.take_error();

@@ -39,6 +39,15 @@ struct UserChange {
   std::optional<std::string> password_hash;
 };
 
+/// Whom an OpenID provider vouches for.
+struct Person {
+  std::string issuer, subject;
+  std::string username;             // wanted, where an account is made
+  std::optional<std::string> email;
+  std::optional<std::string> role;  // of an account that is made; nothing: none is made
+  std::optional<std::vector<std::string>> groups;  // names; nothing: the provider says nothing of groups
+};
+
 struct NewToken {
   std::string token;  // plain; never seen again
   std::string id, user_id;
@@ -66,6 +75,12 @@ class Book {
   Result<void> set_password(const Actor& actor, std::string_view id, std::string_view hash, bool must_change, std::string_view except_family);
   /// The same password in a better form, unless it is no longer `old`.
   Result<void> upgrade_hash(std::string_view id, std::string_view old, std::string_view hash);
+  /// By a provider's word the user signs in from now on; an empty subject ends that. conflict: that person has another account.
+  Result<store::UserRecord> link_user(const Actor& actor, std::string_view id, std::string_view issuer, std::string_view subject);
+  /// The account of this issuer and subject, never one of the same name or email. It is made if the person has none, and put into
+  /// those groups there are of the names given, and out of all others. Errors: not_found (none is made), conflict (somebody else has
+  /// the name), bad_request (no name that can be had), forbidden (inactive).
+  Result<store::UserRecord> recognise(const Person& person, std::string_view address);
   /// The user is gone, with tokens, sign-ins and grants; what they own is not touched here.
   Result<store::UserRecord> remove_user(const Actor& actor, std::string_view id);
   /// The secret of a link by which a password can be set once, within a day.
@@ -98,6 +113,7 @@ class Book {
  private:
   Result<store::UserRecord> need_user(std::string_view id);
   Result<void> need_other_admin();
+  Result<void> set_groups(const Actor& actor, const store::UserRecord& user, const std::vector<std::string>& names);
 
   store::AccountRecords records_;
   store::Database& database_;

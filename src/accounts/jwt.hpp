@@ -1,6 +1,6 @@
 #pragma once
-// JSON Web Tokens (RFC 7519) signed with HS256 by this server, and those of OpenID providers (RS256, ES256: openid.hpp). Which
-// algorithm is right is the verifier's knowledge, never the token's. Pure functions.
+// JSON Web Tokens (RFC 7519) signed with HS256 by this server; those of OpenID providers are oidc.hpp's. Which algorithm is right is
+// the verifier's knowledge, never the token's. Pure functions.
 
 #include <array>
 #include <chrono>

@@ -27,6 +27,8 @@ class Sweeps;
 
 namespace myelin::api {
 
+class OidcProvider;
+
 struct Settings {
   bool auth = true;                 // false: everybody is the user `local`
   bool exec = true;                 // /exec and /v1 exec
@@ -47,6 +49,7 @@ struct Context {
   async::Loop& loop;
   async::Pool& pool;
   accounts::Accounts* accounts = nullptr;  // null when auth is off
+  OidcProvider* oidc = nullptr;            // null when no OpenID provider is configured
   session::Manager& sessions;
   live::Streams& streams;
   run::Runs& runs;

@@ -119,7 +119,7 @@ Result<void> user_add(accounts::Book& book, const Config& config, const std::str
 
 void add_account_commands(CLI::App& app, Flags& flags, const Surroundings& surroundings, const std::function<void(CLI::App*)>& take_data, int& status) {
   struct Given {
-    std::string name, label, email, role = "member";
+    std::string name, label, email, issuer, subject, role = "member";
     bool ask = false;
   };
   auto given = std::make_shared<Given>();
@@ -202,6 +202,30 @@ void add_account_commands(CLI::App& app, Flags& flags, const Surroundings& surro
       return {};
     });
   }
+  auto* link = user->add_subcommand("link", "let a user sign in by the OpenID provider too, as whom it calls SUB");
+  link->add_option("NAME", given->name)->required();
+  link->add_option("--sub", given->subject, "their subject there; the audit log has those of refused sign-ins")->required();
+  link->add_option("--issuer", given->issuer, "the provider (oidc.issuer of the settings)");
+  take_data(link);
+  run(link, [given](accounts::Book& book, const Config& config) -> Result<void> {
+    const std::string issuer = given->issuer.empty() ? config.oidc.issuer : given->issuer;
+    if (issuer.empty()) return Error{Code::bad_request, "the settings have no [oidc]: give --issuer", ""};
+    auto found = find(book, given->name);
+    if (!found) return found.take_error();
+    auto linked = book.link_user(by_hand(), found->id, issuer, given->subject);
+    if (!linked) return linked.take_error();
+    return {};
+  });
+  auto* unlink = user->add_subcommand("unlink", "end that; they sign in by password again");
+  unlink->add_option("NAME", given->name)->required();
+  take_data(unlink);
+  run(unlink, [given](accounts::Book& book, const Config&) -> Result<void> {
+    auto found = find(book, given->name);
+    if (!found) return found.take_error();
+    auto unlinked = book.link_user(by_hand(), found->id, "", "");
+    if (!unlinked) return unlinked.take_error();
+    return {};
+  });
   auto* remove = user->add_subcommand("delete", "delete a user; their runs and files stay, for the admins");
   remove->add_option("NAME", given->name)->required();
   take_data(remove);

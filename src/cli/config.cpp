@@ -104,6 +104,30 @@ void apply_environment(const Surroundings& around, Config& config, std::vector<s
   }
 }
 
+/// The client's secret from outside the file, and what follows from the rest.
+void complete_oidc(const Surroundings& around, Config& config, std::vector<std::string>& mistakes) {
+  auto& oidc = config.oidc;
+  auto secret = variable(around.environment, "MYELIN_OIDC_CLIENT_SECRET");
+  if (oidc.issuer.empty()) {
+    if (secret) config.notes.emplace_back("MYELIN_OIDC_CLIENT_SECRET does nothing here: there is no [oidc]");
+    return;
+  }
+  if (secret) {
+    oidc.client_secret = *secret;
+  } else if (config.oidc_secret_file) {
+    const auto& file = *config.oidc_secret_file;
+    auto text = read_file(file, 4096);
+    if (!text) mistakes.push_back(text.error().message);
+    else if (!*text || trimmed(**text).empty()) mistakes.push_back("oidc.client_secret_file " + file.string() + " holds no secret");
+    else oidc.client_secret = trimmed(**text);
+    if (others_can_read(file)) config.warnings.push_back(file.string() + " holds a secret and can be read by others: chmod 600 it");
+  } else if (!oidc.client_secret.empty() && config.file && others_can_read(*config.file)) {
+    config.warnings.push_back(config.file->string() + " holds a secret and can be read by others: chmod 600 it");
+  }
+  if (oidc.name.empty()) oidc.name = accounts::oidc::host_of(oidc.issuer);
+  if (config.auth == Auth::none) config.notes.emplace_back("[oidc] does nothing here: auth is \"none\"");
+}
+
 std::string dashed(std::string text) {
   std::replace(text.begin(), text.end(), '_', '-');
   return text;
@@ -301,6 +325,7 @@ Result<Config> load(const Flags& flags, const Surroundings& around) {
   }
   apply_environment(around, config, mistakes);
   apply_flags(flags, around, config, mistakes);
+  complete_oidc(around, config, mistakes);
 
   if (mistakes.empty() && config.data.empty()) {
     mistakes.emplace_back("there is no home folder to keep data in: give --data DIR or set MYELIN_DATA");

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "accounts/oidc.hpp"
 #include "base/result.hpp"
 
 namespace myelin::cli {
@@ -151,6 +152,8 @@ struct Config {
   std::map<std::string, LimitOverrides> users;  // by token name
   std::vector<Mount> mounts;
   FunctionSettings functions;
+  accounts::oidc::Settings oidc;  // [oidc]; without an issuer there is none
+  std::optional<std::filesystem::path> oidc_secret_file;
 
   std::optional<uid_t> worker_uid;  // set if and only if this is root's server
   std::string python;               // a path, or a name to be found in PATH

@@ -59,7 +59,7 @@ void FileReader::take_data() {
 
 Result<void> FileReader::read(bool data_allowed) {
   if (!parsed_) return result();
-  std::vector<std::string> known = {"limits", "engine", "user", "mount", "face", "functions"};
+  std::vector<std::string> known = {"limits", "engine", "user", "mount", "face", "functions", "oidc"};
   for (const auto& setting : settings()) {
     if (setting.in_file) known.emplace_back(setting.key);
   }
@@ -78,6 +78,8 @@ Result<void> FileReader::read(bool data_allowed) {
       if (auto* table = table_of(node, "face", line)) faces(*table);
     } else if (name == "functions") {
       if (auto* table = table_of(node, "functions", line)) functions(*table);
+    } else if (name == "oidc") {
+      if (auto* table = table_of(node, "oidc", line)) oidc(*table);
     } else if (auto* setting = find(name)) {
       top_level(*setting, node, line, data_allowed);
     } else {
@@ -270,6 +272,56 @@ void FileReader::functions(const toml::table& table) {
     else if (name == "public") set(node, line, "functions.public", [&](const Given& g) { return set_bool(to.allow_public, g); });
     else unknown(line, "functions.", name, {"directory", "cache", "deadline_s", "calls", "spares", "sweep_points", "public"});
   }
+}
+
+void FileReader::oidc(const toml::table& table) {
+  auto& to = config_.oidc;
+  auto not_empty = [](std::string& place) {
+    return [&place](const Given& g) -> std::string { return set_text(place, g).empty() && !place.empty() ? "" : "a text, not empty"; };
+  };
+  for (auto&& [key, node] : table) {
+    std::string name(key.str());
+    auto take = [&, line = key.source().begin.line](const std::function<std::string(const Given&)>& setter) { set(node, line, "oidc." + name, setter); };
+    if (name == "issuer") {
+      take([&](const Given& g) -> std::string {
+        (void)set_text(to.issuer, g);
+        const bool fits = accounts::oidc::may_ask(to.issuer, to.issuer) && to.issuer.find_first_of("?#") == std::string::npos;
+        return fits ? "" : "an https:// address (http:// on this machine only)";
+      });
+    } else if (name == "client_id") {
+      take(not_empty(to.client_id));
+    } else if (name == "client_secret") {
+      auto value = given(node);  // never shown
+      if (!value || !not_empty(to.client_secret)(*value).empty()) mistake(key.source().begin.line, "oidc.client_secret must be a text, not empty");
+    } else if (name == "client_secret_file") {
+      take([&](const Given& g) { return set_path(config_.oidc_secret_file.emplace(), g); });
+    } else if (name == "name") {
+      take(not_empty(to.name));
+    } else if (name == "scopes") {
+      take([&](const Given& g) -> std::string {
+        auto bad = set_list(to.scopes, g);
+        const bool openid = std::find(to.scopes.begin(), to.scopes.end(), "openid") != to.scopes.end();
+        return bad.empty() && openid ? "" : "a list of texts, one of them \"openid\"";
+      });
+    } else if (name == "create_users") {
+      take([&](const Given& g) { return set_bool(to.create_users, g); });
+    } else if (name == "default_role") {
+      take([&](const Given& g) { return set_choice<std::string>(to.default_role, g, {{"guest", "guest"}, {"member", "member"}}); });
+    } else if (name == "username_claim") {
+      take(not_empty(to.username_claim));
+    } else if (name == "groups_claim") {
+      take([&](const Given& g) { return set_text(to.groups_claim, g); });
+    } else if (name == "email_domains") {
+      take([&](const Given& g) { return set_list(to.email_domains, g); });
+    } else {
+      unknown(key.source().begin.line, "oidc.", name,
+              {"issuer", "client_id", "client_secret", "client_secret_file", "name", "scopes", "create_users", "default_role", "username_claim", "groups_claim", "email_domains"});
+    }
+  }
+  const auto line = table.source().begin.line;
+  if (to.issuer.empty() && !table.contains("issuer")) mistake(line, "oidc needs an issuer");
+  if (to.client_id.empty() && !table.contains("client_id")) mistake(line, "oidc needs a client_id");
+  if (table.contains("client_secret") && config_.oidc_secret_file) mistake(line, "oidc.client_secret and oidc.client_secret_file cannot both be set");
 }
 
 void FileReader::mounts(const toml::node& node, toml::source_index line) {

@@ -30,6 +30,7 @@ class FileReader {
  private:
   void faces(const toml::table& table);
   void functions(const toml::table& table);
+  void oidc(const toml::table& table);
   static const Setting* find(std::string_view name);
   void top_level(const Setting& setting, const toml::node& node, toml::source_index line, bool data_allowed);
   void limits(const toml::table& table, const std::string& prefix, LimitOverrides& to, bool LimitSpec::*allowed);

@@ -337,6 +337,35 @@ TEST_F(ConfigTest, FacesHaveAddresses) {
   EXPECT_NE(refused_file("auth = 'none'\n[face.nest]\nlisten = '0.0.0.0:1'\n").find("loopback"), std::string::npos);
 }
 
+TEST_F(ConfigTest, AnOpenIdProviderIsReadAndItsSecretNeverShown) {
+  const std::string needed = "[oidc]\nissuer = 'https://login.lab.example/realms/x'\nclient_id = 'myelin'\n";
+  write(data_ / "myelin.toml", needed + "scopes = ['openid', 'email']\ncreate_users = false\ndefault_role = 'member'\nclient_secret_file = 'secret'\n");
+  write(data_ / "secret", " hush\n");
+  auto c = loaded();
+  EXPECT_EQ(c.oidc.issuer, "https://login.lab.example/realms/x");
+  EXPECT_EQ(c.oidc.name, "login.lab.example");
+  EXPECT_EQ(c.oidc.client_secret, "hush");
+  EXPECT_EQ(c.oidc.default_role, "member");
+  EXPECT_EQ(c.oidc.scopes, (std::vector<std::string>{"openid", "email"}));
+  EXPECT_FALSE(c.oidc.create_users);
+  write(data_ / "myelin.toml", needed);
+  EXPECT_EQ(loaded().oidc.default_role, "guest");
+  around_.environment["MYELIN_OIDC_CLIENT_SECRET"] = "from outside";
+  EXPECT_EQ(loaded().oidc.client_secret, "from outside");
+  around_.environment.clear();
+
+  auto says = [&](const std::string& more, const char* what) { EXPECT_NE(refused_file(needed + more).find(what), std::string::npos) << refused_file(needed + more); };
+  says("scopes = ['email']\n", "oidc.scopes must be");
+  says("default_role = 'admin'\n", "oidc.default_role must be \"guest\" or \"member\"");
+  says("cleint_secret = 'x'\n", "did you mean \"oidc.client_secret\"");
+  says("client_secret_file = '/nowhere/at/all'\n", "holds no secret");
+  says("client_secret = 'x'\nclient_secret_file = 'secret'\n", "cannot both be set");
+  EXPECT_EQ(refused_file(needed + "client_secret = ['hush']\n").find("hush"), std::string::npos);
+  EXPECT_NE(refused_file("[oidc]\n").find("needs an issuer"), std::string::npos);
+  for (const char* bad : {"http://login.lab.example", "login.lab.example", "https://login.lab.example?x", "http://127.0.0.1.evil.example", ""})
+    EXPECT_NE(refused_file("[oidc]\nclient_id = 'x'\nissuer = '" + std::string(bad) + "'\n").find("oidc.issuer must be"), std::string::npos) << bad;
+}
+
 TEST_F(ConfigTest, TheEnvironmentBesideTheBuildIsFound) {
   auto env = dir_ / "project" / ".venv";
   write(env / "bin" / "python", "");

@@ -12,6 +12,7 @@
 #include "accounts/accounts.hpp"
 #include "accounts/passwords.hpp"
 #include "api/api.hpp"
+#include "api/oidc.hpp"
 #include "api/pages.hpp"
 #include "async/pool.hpp"
 #include "base/log.hpp"
@@ -316,11 +317,13 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
 
     accounts::Accounts accounts(loop, database_pool, *database, *loop_database, std::move(account_options));
     accounts.who().set_operator_token(token->token);
+    std::optional<api::OidcProvider> oidc;
+    if (config.auth == Auth::token && !config.oidc.issuer.empty()) oidc.emplace(loop, config.oidc);
     auto origins = http::OriginPatterns::parse(join(config.cors_origins));
     if (!origins) return fail(origins.error());
 
     api::Context context{.settings = {}, .loop = loop, .pool = pool,
-                         .accounts = config.auth == Auth::token ? &accounts : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs, .functions = functions, .drafts = drafts, .sweeps = sweeps,
+                         .accounts = config.auth == Auth::token ? &accounts : nullptr, .oidc = oidc ? &*oidc : nullptr, .sessions = sessions, .streams = streams, .runs = runs, .jobs = jobs, .functions = functions, .drafts = drafts, .sweeps = sweeps,
                          .origins = std::move(*origins), .app = std::nullopt, .desktop = std::nullopt, .desktop_index = "", .public_calls = {}};
     context.settings.auth = config.auth == Auth::token;
     context.settings.exec = exec;
@@ -397,12 +400,13 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
       if (auto opened = accounts.open(); !opened) return fail(opened.error());
 
     Stopper stopper{loop, server, sessions};
-    auto on_signal = [&stopper](int) {
+    auto on_signal = [&stopper, &oidc](int) {
       if (stopper.stopping) {
         log::warning("a second signal: leaving at once");
         std::_Exit(1);
       }
       stopper.stopping = true;
+      if (oidc) oidc->stop();
       log::info("stopping: calls in flight may finish within " + std::to_string(stop_grace.count() / 1000) + " s");
       async::spawn(stopper.loop, stop_all(&stopper), "stop");
     };

@@ -93,6 +93,36 @@ const jobs = {
     return { ...seen, only, differ, old, weak, focused, heading: await page.getByRole('heading', { level: 1 }).first().textContent() };
   },
 
+  // By another service, which is another site: there, back to what was to be seen, out; and what is said when it did not work.
+  async provider() {
+    const { page, seen, context } = await open();
+    await page.goto(`${base}/app/#/account`);
+    const button = page.getByRole('link', { name: 'Sign in with Institute' });
+    await button.waitFor();
+    await picture(page, 'signin-provider');
+    await button.click();
+    await page.locator('input[name=login]').fill('sub-anna');
+    await page.locator('input[name=password]').fill('any');
+    await page.locator('button[type=submit]').click();
+    await page.getByRole('button', { name: 'Continue' }).click();
+    await inside(page);
+    const user = await page.locator('a.user').textContent(), url = page.url(), kept = await stores(page);
+    const tokens = (await cookies(context)).filter((one) => one.name.startsWith('__Host-myelin'));
+    await page.getByRole('banner').getByRole('button', { name: 'Sign out' }).click();
+    await button.waitFor();
+    const left = (await cookies(context)).filter((one) => one.name.startsWith('__Host-myelin'));
+    const told = {};
+    for (const code of known.codes) {
+      await page.goto(`${base}/app/?signin=${encodeURIComponent(code)}`);
+      await page.getByRole('alert').first().waitFor();
+      told[code] = await page.getByRole('alert').first().textContent();
+      if (page.url().includes('?')) throw new Error(`still there: ${page.url()}`);
+    }
+    await picture(page, 'signin-failed');
+    const wide = await overflow(page);
+    return { ...seen, user, url, kept, tokens, left, told, wide };
+  },
+
   // Over plain http from elsewhere a browser keeps no sign-in: only a token works, and the page says why.
   async plainHttp() {
     const { page, seen } = await open();

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "api/v1/v1.hpp"
 #include "base/time.hpp"
 #include "http/text.hpp"
 
@@ -58,7 +59,8 @@ json::object describe_me(Context& context, const accounts::Identity& who) {
 json::object describe(Context& context, const store::UserRecord& user) {
   json::object out{{"id", user.id}, {"number", user.number}, {"username", user.username}, {"email", nullptr}, {"role", user.role},
                    {"active", user.active}, {"created_at", iso_time(user.created)}, {"last_sign_in_at", nullptr},
-                   {"must_change_password", user.must_change}, {"has_password", !user.password.empty()}};
+                   {"must_change_password", user.must_change}, {"has_password", !user.password.empty()},
+                   {"issuer", user.issuer}, {"subject", user.subject}};
   if (user.email) out["email"] = *user.email;
   if (user.last_sign_in) out["last_sign_in_at"] = iso_time(*user.last_sign_in);
   json::array groups;
@@ -66,6 +68,19 @@ json::object describe(Context& context, const store::UserRecord& user) {
     for (auto& name : context.accounts->who().groups_of(user.id)) groups.push_back(json::string(name));
   out["groups"] = std::move(groups);
   return out;
+}
+
+http::Response set_cookie(http::Response response, const std::string& secret, std::chrono::seconds lifetime) {
+  response.headers.add("Set-Cookie", std::string(cookie_name) + "=" + secret + "; Path=/; Max-Age=" + std::to_string(lifetime.count()) +
+                                         "; Secure; HttpOnly; SameSite=Strict");
+  response.headers.set("Cache-Control", "no-store");
+  return response;
+}
+
+bool cookie_works(const http::Request& request) {
+  std::string_view host = request.headers.get("Host");
+  host = host.starts_with('[') ? host.substr(0, host.find(']') + 1) : host.substr(0, host.find(':'));
+  return request.secure || host == "localhost" || host == "[::1]" || host.starts_with("127.") || host.ends_with(".localhost");
 }
 
 bool own_origin(const http::Request& request) {

@@ -17,6 +17,10 @@ namespace json = boost::json;
 [[nodiscard]] http::Response account_problem(const Error& error);
 [[nodiscard]] json::object describe_me(Context& context, const accounts::Identity& who);
 [[nodiscard]] json::object describe(Context& context, const store::UserRecord& user);
+/// The response, and with it a browser's sign-in; an empty one ends it.
+[[nodiscard]] http::Response set_cookie(http::Response response, const std::string& secret, std::chrono::seconds lifetime);
+/// Browsers keep a Secure cookie over TLS, and on this machine itself.
+[[nodiscard]] bool cookie_works(const http::Request& request);
 [[nodiscard]] bool own_origin(const http::Request& request);
 /// Outer nothing: not a number from `low` to `high`; inner: not given.
 [[nodiscard]] std::optional<std::optional<std::int64_t>> number_of(const std::optional<std::string>& text, std::int64_t low, std::int64_t high);

@@ -1,5 +1,6 @@
 // Signing in and out, one's own account, and the audit log.
 
+#include "api/oidc.hpp"
 #include "api/v1/accounts.hpp"
 #include "api/v1/v1.hpp"
 #include "base/time.hpp"
@@ -9,20 +10,6 @@ namespace myelin::api::v1 {
 namespace {
 
 constexpr std::chrono::hours desktop_token_lifetime{12};
-
-http::Response set_cookie(http::Response response, const std::string& secret, std::chrono::seconds lifetime) {
-  response.headers.add("Set-Cookie", std::string(cookie_name) + "=" + secret + "; Path=/; Max-Age=" + std::to_string(lifetime.count()) +
-                                         "; Secure; HttpOnly; SameSite=Strict");
-  response.headers.set("Cache-Control", "no-store");
-  return response;
-}
-
-// Browsers keep a Secure cookie over TLS, and on this machine itself.
-bool cookie_works(const http::Request& request) {
-  std::string_view host = request.headers.get("Host");
-  host = host.starts_with('[') ? host.substr(0, host.find(']') + 1) : host.substr(0, host.find(':'));
-  return request.secure || host == "localhost" || host == "[::1]" || host.starts_with("127.") || host.ends_with(".localhost");
-}
 
 json::object signed_in(Context& context, const accounts::SignedIn& in) {
   auto identity = in.identity;
@@ -39,8 +26,10 @@ json::object signed_in(Context& context, const accounts::SignedIn& in) {
 
 Task<http::Response> methods(Context& context, Asked asked) {
   const bool on = context.accounts != nullptr;
+  json::array providers;
+  if (on && context.oidc) providers.push_back(json::object{{"name", "oidc"}, {"title", context.oidc->name()}});
   co_return json_reply(200, json::object{{"auth", on ? "token" : "none"}, {"password", on}, {"cookie", on && cookie_works(asked.request)},
-                                         {"providers", json::array()}});
+                                         {"providers", std::move(providers)}});
 }
 
 Task<http::Response> sign_in(Context& context, Asked asked) {
@@ -186,7 +175,7 @@ std::vector<Route> auth_routes() {
       R"({"user":{"id":"u_0123","username":"anna","role":"member"},"access_token":"…","token_type":"Bearer","expires_in":900,"refresh_token":"…"})";
   return {
       {.method = "GET", .pattern = "/v1/auth/methods", .handler = methods, .needs = "open", .tag = "auth", .summary = "How one can sign in here",
-       .answer = R"({"auth":"token","password":true,"cookie":true,"providers":[]})"},
+       .answer = R"({"auth":"token","password":true,"cookie":true,"providers":[{"name":"oidc","title":"Institute"}]})"},
       {.method = "POST", .pattern = "/v1/auth/sign-in", .handler = sign_in, .needs = "open", .tag = "auth",
        .summary = "Sign in: an access token for 15 minutes and a refresh token, or a browser's cookie",
        .body = R"({"username":"anna","password":"…","cookie":false,"client":"notebook"})", .required = "username,password", .answer = tokens_example},

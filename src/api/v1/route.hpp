@@ -52,6 +52,7 @@ std::vector<Route> run_routes();
 std::vector<Route> file_routes();
 std::vector<Route> token_routes();
 std::vector<Route> auth_routes();
+std::vector<Route> oidc_routes();
 std::vector<Route> user_routes();
 std::vector<Route> group_routes();
 

@@ -98,7 +98,7 @@ Task<http::Response> show(Context& context, Asked asked) {
 
 Task<http::Response> change(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
-  auto body = read_body(asked.request, "username,email,role,active");
+  auto body = read_body(asked.request, "username,email,role,active,issuer,subject");
   if (!body) co_return http::problem(body.error());
   auto user = co_await find(context, asked.places[0]);
   if (!user) co_return account_problem(user.error());
@@ -111,9 +111,15 @@ Task<http::Response> change(Context& context, Asked asked) {
     wanted.active = body->get_bool("active");
     if (!wanted.active) co_return http::problem(400, "bad_request", "active is true or false");
   }
+  const bool link = body->has("issuer") || body->has("subject");
+  const std::string issuer = body->get_string("issuer").value_or(""), subject = body->get_string("subject").value_or("");
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string id = user->id;
-  auto work = [actor, id, wanted](accounts::Book& book) { return book.change_user(actor, id, wanted); };
+  auto work = [=](accounts::Book& book) -> Result<store::UserRecord> {
+    if (link)
+      if (auto linked = book.link_user(actor, id, issuer, subject); !linked) return linked;
+    return book.change_user(actor, id, wanted);
+  };
   auto changed = co_await context.accounts->with_book(std::move(work));
   if (!changed) co_return account_problem(changed.error());
   co_return json_reply(200, describe(context, *changed));
@@ -295,7 +301,7 @@ Task<http::Response> remove_grant(Context& context, Asked asked) {
 
 std::vector<Route> user_routes() {
   constexpr auto user =
-      R"({"id":"u_0123","number":2,"username":"anna","email":"anna@lab.example","role":"member","active":true,"created_at":"2026-01-01T12:00:00.000Z","last_sign_in_at":null,"must_change_password":false,"has_password":true,"groups":["teaching"]})";
+      R"({"id":"u_0123","number":2,"username":"anna","email":"anna@lab.example","role":"member","active":true,"created_at":"2026-01-01T12:00:00.000Z","last_sign_in_at":null,"must_change_password":false,"has_password":true,"issuer":"","subject":"","groups":["teaching"]})";
   return {
       {.method = "GET", .pattern = "/v1/users", .handler = list, .needs = "view:user:*", .tag = "users", .summary = "All users",
        .query = "containing,offset,limit", .answer = R"({"users":[{"id":"u_0123","username":"anna","role":"member","active":true}],"total":1})"},
@@ -304,7 +310,7 @@ std::vector<Route> user_routes() {
        .body = R"({"username":"anna","email":"anna@lab.example","role":"member","password":"…"})", .required = "username", .status = 201, .answer = user},
       {.method = "GET", .pattern = "/v1/users/{id}", .handler = show, .needs = "view:user:{}", .tag = "users", .summary = "One user, by id or name", .answer = user},
       {.method = "PATCH", .pattern = "/v1/users/{id}", .handler = change, .needs = "edit:user:{}", .tag = "users",
-       .summary = "Name, email, role; inactive ends all that is theirs within a second", .body = R"({"role":"guest","active":false})", .answer = user},
+       .summary = "Name, email, role; inactive ends all that is theirs within a second; issuer and subject link them to whom an OpenID provider knows", .body = R"({"role":"guest","active":false})", .answer = user},
       {.method = "DELETE", .pattern = "/v1/users/{id}", .handler = remove, .needs = "edit:user:{}", .tag = "users",
        .summary = "Delete a user; their runs and functions pass to the user `to`, else they are kept for the admins", .query = "to", .status = 204},
       {.method = "POST", .pattern = "/v1/users/{id}/reset", .handler = reset, .needs = "edit:user:{}", .tag = "users",

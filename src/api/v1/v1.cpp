@@ -44,7 +44,7 @@ http::Response sign_in_first() {
 const std::vector<Route>& routes() {
   static const std::vector<Route> all = [] {
     std::vector<Route> out;
-    for (auto& part : {server_routes(), session_routes(), branch_routes(), stream_routes(), function_routes(), package_routes(), sweep_routes(), job_routes(), run_routes(), file_routes(), token_routes(), auth_routes(), user_routes(), group_routes()}) out.insert(out.end(), part.begin(), part.end());
+    for (auto& part : {server_routes(), session_routes(), branch_routes(), stream_routes(), function_routes(), package_routes(), sweep_routes(), job_routes(), run_routes(), file_routes(), token_routes(), auth_routes(), oidc_routes(), user_routes(), group_routes()}) out.insert(out.end(), part.begin(), part.end());
     return out;
   }();
   return all;

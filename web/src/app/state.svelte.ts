@@ -3,11 +3,12 @@
 import { Client, Problem, explain } from '../api/client';
 import type { Engine, Me, Methods, Session, Status } from '../api/types';
 import { parseEntry } from './entry';
+import { failureText } from './failures';
 import { allows, type Action } from './rights';
 
 export interface Toast { id: number; text: string; kind: 'info' | 'error'; action?: { label: string; run: () => void } }
 
-const token_key = 'myelin-token', said_key = 'myelin-said';
+const token_key = 'myelin-token', said_key = 'myelin-said', back_key = 'myelin-back';
 const link_over = 'This link no longer works: it was ended, or its time is over.';
 const no_methods: Methods = { auth: 'token', password: false, cookie: false, providers: [] };
 
@@ -45,6 +46,14 @@ class App {
     setInterval(() => { this.now = Date.now(); }, 1000);
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.soon(); });
     this.signinError = sessionStorage.getItem(said_key) ?? '';
+    const query = new URLSearchParams(location.search), failure = query.get('signin');
+    if (failure) {
+      this.signinError = failureText(failure);
+      query.delete('signin');
+      history.replaceState(null, '', location.pathname + (query.toString() && `?${query}`) + location.hash);
+    } else if (!location.hash && !location.search) {
+      this.comeBack();
+    }
     sessionStorage.removeItem(said_key);
     if (entry?.reset) {
       this.reset = entry.reset;
@@ -103,6 +112,16 @@ class App {
     this.typed = password;
     this.signinError = '';
     await this.enter('');
+  }
+
+  /** To another service, to sign in: what was to be seen here is remembered. */
+  goAway(): void { sessionStorage.setItem(back_key, location.search + location.hash); }
+  private comeBack(): void {
+    const back = sessionStorage.getItem(back_key);
+    sessionStorage.removeItem(back_key);
+    if (!back) return;
+    history.replaceState(null, '', location.pathname + back);
+    window.dispatchEvent(new HashChangeEvent('hashchange'));
   }
 
   /** To the form, e.g. after a password was set by a link. */
