@@ -77,7 +77,7 @@ json::object build() {
     if (!route.answer.empty()) answer["content"] = content(route.answer, "");
     json::object problem{{"$ref", "#/components/responses/problem"}};
     operation["responses"] = json::object{{std::to_string(route.status), std::move(answer)}, {"default", std::move(problem)}};
-    if (route.needs == "open") operation["security"] = json::array();
+    if (route.needs == "open" || route.needs == "public") operation["security"] = json::array();
     operation["x-needs"] = route.needs;
     std::string method = operation_id(route).substr(0, route.method.size());
     auto& path = paths[route.pattern];
