@@ -15,6 +15,8 @@ namespace {
 namespace json = boost::json;
 using std::chrono::milliseconds;
 
+constexpr milliseconds public_time{10'000};          // of a call without a token
+constexpr std::uint64_t public_memory = 512ull << 20;
 constexpr std::chrono::hours job_kept{24};
 constexpr std::chrono::minutes export_kept{10};  // of a call whose answer is a file
 
@@ -212,6 +214,15 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
   call.timeout = terms->timeout;
   call.seed = terms->seed;
   const bool as_file = form.file || form.csv;
+  Gate::Place place;
+  if (asked.who.role == accounts::Role::anonymous) {
+    if (later || terms->keep || as_file) co_return sign_in_first();  // runs belong to somebody
+    auto entered = co_await Gate::enter(&context.public_calls);
+    if (!entered) co_return call_problem(Error{Code::too_many, "too many calls without a token at once; try again in a few seconds, or sign in", ""});
+    place = std::move(entered);
+    call.timeout = call.timeout.count() > 0 ? std::min(call.timeout, public_time) : public_time;
+    call.memory_bytes = public_memory;
+  }
   if (!later && !terms->keep && !as_file) {
     call.picture = form.picture;
     auto handle = std::make_shared<function::Handle>();

@@ -218,6 +218,7 @@ std::string openapi_with(const std::vector<function::FunctionPtr>& functions) {
                                                       {"default", json::object{{"$ref", "#/components/responses/problem"}}}}}};
     if (!d.description.empty()) operation["description"] = d.description;
     if (f->visibility == function::Visibility::everyone) operation["security"] = json::array();
+    operation["x-needs"] = "public";
     paths["/v1/functions/" + f->id] = json::object{{"post", std::move(operation)}};
   }
   std::string out;

@@ -94,6 +94,10 @@ Task<std::optional<http::Response>> permit(Context& context, std::string_view ne
   auto needed = accounts::Grant::parse(needs);
   if (!needed) co_return http::problem(500, "internal", "this route does not say what it needs");
   const bool owned = needed->kind == "session" || needed->kind == "run" || needed->kind == "function" || needed->kind == "file" || needed->kind == "token";
+  if (needed->kind == "server") {  // everybody's who signed in, but not of a token with other bounds
+    if (who.role == accounts::Role::anonymous || !accounts::within_scopes(who, needed->action, needed->kind, needed->object)) co_return not_allowed(who, *needed);
+    co_return std::nullopt;
+  }
   if (needed->object == "*") {
     if (!accounts::allows(who, needed->action, needed->kind, "*", owned ? std::string_view(who.user_id) : std::string_view())) co_return not_allowed(who, *needed);
     co_return std::nullopt;
@@ -108,8 +112,8 @@ Task<std::optional<http::Response>> permit(Context& context, std::string_view ne
     if (owner) asked->user = std::move(*owner);
     co_return std::nullopt;
   }
-  // Else only what is their own: the route finds nothing else.
-  if (!accounts::allows(who, needed->action, needed->kind, object, who.user_id)) co_return not_allowed(who, *needed);
+  // Else only what is their own, of what users own: the route finds nothing else.
+  if (!owned || !accounts::allows(who, needed->action, needed->kind, object, who.user_id)) co_return not_allowed(who, *needed);
   co_return std::nullopt;
 }
 
