@@ -57,7 +57,7 @@ const jobs = {
     await anyone.page.getByRole('link', { name: /without signing in/ }).click();
     await anyone.page.locator('li a.name').first().waitFor();
     const names = await anyone.page.locator('li a.name code').allTextContents();
-    await anyone.page.locator('li a.name').first().click();
+    await anyone.page.locator('li a.name', { hasText: 'drawing.bar' }).click();
     await anyone.page.getByRole('heading', { name: 'Parameters' }).waitFor();
     await run(anyone.page);
     await shown(anyone.page);
@@ -253,6 +253,26 @@ const jobs = {
     return { ...seen, drawn, size, wrong, cancelled: await panel.locator('.state p').first().textContent(), plots: await panel.locator('.uplot').count() };
   },
 
+  // The cell that the server has itself: its plots follow a slider, its picture comes when it is asked for.
+  async cell() {
+    const { page, seen } = await enter(null, '/functions');
+    await page.locator('li a.name', { hasText: known.name }).click();
+    await page.getByRole('heading', { name: 'Parameters' }).waitFor();
+    await page.getByRole('switch', { name: 'Live' }).check();
+    await shown(page);
+    const before = await result(page).locator('.uplot').count(), plots = () => result(page).locator('canvas').evaluateAll((all) => all.map((one) => one.toDataURL().length));
+    const first = await plots();
+    await page.getByLabel('gna, slider').focus();
+    for (let i = 0; i < 12; ++i) await page.keyboard.press('ArrowLeft');
+    await page.waitForTimeout(1500);
+    const then = await plots();
+    await page.getByRole('switch', { name: 'Live' }).uncheck();
+    await page.getByRole('button', { name: /Show the picture/ }).click();
+    await page.locator('img.drawn').waitFor();
+    await page.waitForFunction(() => document.querySelector('img.drawn').naturalWidth > 100);
+    return { ...seen, before, first, then, png: await download(page, 'PNG'), sweeps: await page.getByRole('button', { name: 'Sweep …' }).count() };
+  },
+
   async markup() {
     const { page, seen } = await enter(known.token);
     await page.locator('li a.name').first().waitFor();
@@ -318,11 +338,19 @@ const jobs = {
     await shown(page);
     await page.getByRole('button', { name: 'Sweep …' }).click();
     const panel = page.locator('section[aria-labelledby=sweep-title]');
+    if (known.axis) await panel.getByLabel('Parameter', { exact: true }).selectOption(known.axis);
+    await panel.getByLabel('from').fill(known.from);
+    await panel.getByLabel('to', { exact: true }).fill(known.to);
     await panel.getByRole('button', { name: /points/ }).click();
     await panel.locator('.uplot').waitFor();
     await panel.getByText('10 of 10').waitFor();
+    await page.getByRole('button', { name: 'Sweep …' }).scrollIntoViewIfNeeded();
     await page.waitForTimeout(800);
+    await page.setViewportSize({ width: 1280, height: 1150 });
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.waitForTimeout(500);
     await picture(page, 'function-form');
+    await page.setViewportSize({ width: 1280, height: 800 });
     await page.goto(`${base}/app/#/packages/my_cell`);
     await page.locator('.cm-content').waitFor();
     await write(page, known.wrong);

@@ -40,6 +40,9 @@ export function pictureSource(value: unknown): string | null {
   return null;
 }
 
+/** An SVG's text as such an address. */
+export function svgSource(text: string): string { return 'data:image/svg+xml;charset=utf-8,' + encodeURIComponent(text); }
+
 const ascends = (x: ArrayLike<number>): boolean => {
   for (let i = 1; i < x.length; ++i) if (!(x[i]! >= x[i - 1]!)) return false;
   return true;
