@@ -203,4 +203,4 @@ def test_pictures_for_the_documentation(make_server):
     for name in ("cells.py", "drawing.py", "typo.py"):
         (folder / name).write_text(textwrap.dedent(OTHERS[name]))
     wrong = CELLS.strip().replace("return {\"t\": t, \"v\": rest +", "return {\"t\": t, \"v\": rest +* ")
-    visit("pictures", server, token=token(server, "anna"), example="run_cell", axis="gna", **{"from": "20", "to": "200"}, wrong=wrong)
+    visit("pictures", server, token=token(server, "anna"), example="run_cell", values={"diam": "20", "nhalf": "-20", "gk": "36", "gna": "200"}, wrong=wrong)
