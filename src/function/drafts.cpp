@@ -398,6 +398,40 @@ Task<Result<Published>> Drafts::publish(session::User user, std::string package,
   co_return made;
 }
 
+Task<Result<void>> Drafts::restore(session::User user, std::string package, std::int64_t number) {
+  if (auto good = check_name(package); !good) co_return good.take_error();
+  Error none{Code::not_found, package + " has no version " + std::to_string(number) + " that is still kept", ""};
+  std::string owner = user.id, where = place(user);
+  store::Database* database = &database_;
+  auto load = [database, owner] { return store::PackageRecords(*database).list(owner); };
+  auto versions = co_await async::on_pool(database_pool_, std::move(load));
+  if (!versions) co_return versions.take_error();
+  std::string hash;
+  for (auto& version : *versions)
+    if (version.name == package && version.version == number) hash = version.hash;
+  if (hash.empty()) co_return none;
+  fs::path shown = functions_.reader().shown() / hash;
+  auto put = [where, shown, package, none]() -> Result<void> {
+    auto files = read_package(shown, package);
+    if (!files) return files.error().code == Code::not_found ? none : files.take_error();
+    auto before = files_of(where, package);
+    if (!before) return before.take_error();
+    std::error_code error;
+    fs::create_directories(where, error);
+    if (error) return Error{Code::insufficient_storage, "can't make " + where + ": " + error.message(), ""};
+    auto tree = os::Tree::open(where, std::nullopt);
+    if (!tree) return tree.take_error();
+    // A file that is a directory in the other one has to go first.
+    for (auto& file : *before)
+      if (!files->contains(package + "/" + file.path))
+        if (auto removed = tree->remove(package + "/" + file.path); !removed) return removed;
+    for (auto& [path, bytes] : *files)
+      if (auto written = tree->write(path, bytes); !written) return written;
+    return {};
+  };
+  co_return co_await async::on_pool(pool_, std::move(put));
+}
+
 Task<Result<void>> Drafts::withdraw(session::User user, std::string package) {
   if (auto good = check_name(package); !good) co_return good.take_error();
   std::string owner = user.id;

@@ -55,6 +55,8 @@ class Drafts {
   async::Task<Result<FunctionPtr>> try_function(session::User user, std::string package, std::string callable);
   /// A new version of the draft. broken; conflict when others know a package of that name; forbidden.
   async::Task<Result<Published>> publish(session::User user, std::string package, std::string audience);
+  /// The draft's files become those of a version. not_found for one that is not there any more.
+  async::Task<Result<void>> restore(session::User user, std::string package, std::int64_t number);
   /// No version can be called any more. not_found if there is none.
   async::Task<Result<void>> withdraw(session::User user, std::string package);
   /// What `from` published and drafted becomes another's, but for packages whose names that one has already: they are kept as they are.

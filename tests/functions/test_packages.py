@@ -66,6 +66,28 @@ def test_from_a_draft_to_versions(user):
     assert anna.get("/v1/packages/alpha/files/alpha.py").status == 404
 
 
+def test_a_version_becomes_the_draft_again(user):
+    anna, ben = user(), user()
+    put(anna, "again/files/again.py", "def f():\n    return 1\n")
+    put(anna, "again/files/parts/one.py", "x = 1\n")
+    assert anna.post("/v1/packages/again/publish", {"to": "me"}).json()["version"] == 1
+    assert anna.request("DELETE", "/v1/packages/again/files/parts/one.py").status == 204
+    put(anna, "again/files/parts.py", "x = 2\n")
+    put(anna, "again/files/again.py", "def f():\n    return 2\n")
+    assert anna.post("/v1/packages/again/publish", {"to": "me"}).json()["version"] == 2
+    restored = anna.post("/v1/packages/again/restore", {"version": 1})
+    assert restored.status == 200 and sorted(f["path"] for f in restored.json()["files"]) == ["again.py", "parts/one.py"]
+    assert anna.get("/v1/packages/again/files/again.py").text.endswith("return 1\n") and value(anna, "again.f") == 2
+    assert anna.post("/v1/packages/again/publish", {"to": "me"}).json()["version"] == 3 and value(anna, "again.f") == 1
+    for version in (0, 9, -1):
+        assert anna.post("/v1/packages/again/restore", {"version": version}).status == 404
+    for body in ({}, {"version": "1"}, {"version": 1, "to": "all"}):
+        assert anna.post("/v1/packages/again/restore", body).status == 400, body
+    assert ben.post("/v1/packages/again/restore", {"version": 1}).status == 404
+    assert anna.request("DELETE", "/v1/packages/again?files").status == 204
+    assert anna.post("/v1/packages/again/restore", {"version": 1}).status == 200  # of a withdrawn one too, while its files are kept
+
+
 def test_publishing_what_is_broken_or_taken(user, folder, client):
     anna, ben = user(), user()
     put(anna, "beta/files/beta.py", "def f(:\n")

@@ -105,6 +105,16 @@ Task<http::Response> publish(Context& context, Asked asked) {
   co_return json_reply(201, json::object{{"package", done->name}, {"version", std::stoll(done->version)}, {"to", to}, {"hash", done->hash}, {"functions", std::move(functions)}});
 }
 
+Task<http::Response> restore(Context& context, Asked asked) {
+  auto body = read_body(asked.request, "version");
+  if (!body) co_return call_problem(body.error());
+  auto number = body->get_int("version");
+  if (!number) co_return http::problem(400, "bad_request", "say which version: {\"version\": 1}");
+  auto done = co_await context.drafts.restore(asked.user, asked.places[0], *number);
+  if (!done) co_return call_problem(done.error());
+  co_return co_await show(context, std::move(asked));
+}
+
 Task<http::Response> withdraw(Context& context, Asked asked) {
   const bool files = http::query_value(asked.request.query, "files").has_value();
   auto done = co_await context.drafts.withdraw(asked.user, asked.places[0]);
@@ -142,6 +152,8 @@ std::vector<Route> package_routes() {
       {.method = "POST", .pattern = "/v1/packages/{package}/publish", .handler = publish, .needs = "edit:function:*", .tag = "packages",
        .summary = "Make the draft a version that can be called: for me, group:NAME, all or public", .body = R"({"to":"all"})", .required = "to", .status = 201,
        .answer = R"({"package":"cells","version":2,"to":"all","hash":"…","functions":["cells.spikes"]})"},
+      {.method = "POST", .pattern = "/v1/packages/{package}/restore", .handler = restore, .needs = "edit:function:*", .tag = "packages",
+       .summary = "Put the files of a version in the place of the draft's, to look at them or to publish them again", .body = R"({"version":1})", .required = "version", .answer = package_example},
   };
 }
 

@@ -3,7 +3,10 @@
 // by the cookie of a sign-in, which no script can read.
 
 import { decodeCbor } from './cbor';
-import type { Answer, AuditEntry, Checkpoint, Comparison, Engine, Granted, Group, Me, Methods, Role, Run, Session, Status, Token, User } from './types';
+import type {
+  Answer, AuditEntry, BrokenPackage, Checked, Checkpoint, Comparison, Engine, Entry, Func, FunctionAnswer, Granted, Group, Me, Methods, Package, Role, Run, Session, Status,
+  SweepResult, SweepWanted, Terms, Token, User,
+} from './types';
 
 export class Problem extends Error {
   override readonly name = 'Problem';
@@ -11,8 +14,9 @@ export class Problem extends Error {
     readonly status: number, // 0: no answer at all
     readonly code: string,
     readonly detail: string,
-    readonly script: { class?: string; text?: string; line?: number; stdout?: string; traceback?: string } = {},
+    readonly script: { class?: string; text?: string; line?: number; file?: string; stdout?: string; traceback?: string } = {},
     readonly retryAfter: number | null = null, // s
+    readonly fields: { field: string; message: string }[] = [], // what is wrong with single parameters
   ) {
     super(detail);
   }
@@ -51,7 +55,15 @@ async function problemOf(response: Response): Promise<Problem> {
   const line = typeof body.line === 'number' ? body.line : undefined;
   return new Problem(response.status, say('code') ?? 'http_' + response.status,
     say('detail') ?? say('message') ?? say('title') ?? `The server answered ${response.status} ${response.statusText}.`,
-    { class: say('class'), text: say('text'), line, stdout: say('stdout'), traceback: say('traceback') }, retry(response));
+    { class: say('class'), text: say('text'), line, file: say('file'), stdout: say('stdout'), traceback: say('traceback') }, retry(response), fieldsOf(body.errors));
+}
+
+function fieldsOf(errors: unknown): { field: string; message: string }[] {
+  if (!Array.isArray(errors)) return [];
+  return errors.flatMap((one: unknown) => {
+    const { field, message } = (one ?? {}) as Record<string, unknown>;
+    return typeof field === 'string' && typeof message === 'string' ? [{ field, message }] : [];
+  });
 }
 
 function retry(response: Response): number | null {
@@ -66,6 +78,8 @@ function queryOf(values: object): string {
   return text ? '?' + text : '';
 }
 
+const pathOf = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
+
 export class Client {
   constructor(private readonly options: ClientOptions) {}
 
@@ -75,11 +89,12 @@ export class Client {
   async request(method: string, path: string, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
     const all: Record<string, string> = { ...headers };
     if (this.options.token) all.Authorization = `Bearer ${this.options.token}`;
-    if (body !== undefined) all['Content-Type'] = 'application/json';
+    const bytes = body instanceof Blob;
+    if (body !== undefined && !bytes) all['Content-Type'] = 'application/json';
     let response: Response;
     try {
       response = await (this.options.fetch ?? fetch)(this.options.base + path,
-        { method, headers: all, body: body === undefined ? null : JSON.stringify(body), cache: 'no-store', credentials: 'same-origin', signal: signal ?? null });
+        { method, headers: all, body: body === undefined ? null : bytes ? body : JSON.stringify(body), cache: 'no-store', credentials: 'same-origin', signal: signal ?? null });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Problem(0, 'unreachable', 'The server does not answer. Is it still running? The page goes on by itself when it is back.');
@@ -152,6 +167,42 @@ export class Client {
   async exportRun(id: string, format: string): Promise<Blob> {
     return (await this.request('GET', `/v1/runs/${id}/export?format=${format}`)).blob();
   }
+
+  functions(): Promise<{ functions: Func[]; errors: BrokenPackage[] }> { return this.json('GET', '/v1/functions'); }
+  function(name: string, version?: string): Promise<Func> { return this.json('GET', `/v1/functions/${encodeURIComponent(name)}` + queryOf({ version })); }
+  /** `path`: of a function, or of the trial of a draft's. */
+  async call(path: string, parameters: Record<string, unknown>, terms: Terms = {}, signal?: AbortSignal): Promise<FunctionAnswer> {
+    const response = await this.request('POST', path, { parameters, ...terms },
+      { Accept: 'application/cbor, application/json;q=0.9', Prefer: 'cancel-on-disconnect' }, signal);
+    const answer = (await this.numbers(response)) as { data?: unknown; stdout?: string };
+    const cache = response.headers.get('Myelin-Cache');
+    return { data: answer.data ?? null, stdout: answer.stdout ?? '', run: response.headers.get('Myelin-Run'), cache: cache === 'hit' || cache === 'miss' ? cache : null,
+      ran: response.headers.get('Myelin-Function') };
+  }
+  async callAs(path: string, accept: string, parameters: Record<string, unknown>, terms: Terms): Promise<Blob> {
+    return (await this.request('POST', path, { parameters, ...terms }, { Accept: accept })).blob();
+  }
+
+  async packages(): Promise<Package[]> { return (await this.json<{ packages: Package[] }>('GET', '/v1/packages')).packages; }
+  package(name: string): Promise<Package> { return this.json('GET', `/v1/packages/${name}`); }
+  async packageFile(name: string, path: string): Promise<string> { return (await this.request('GET', `/v1/packages/${name}/files/${pathOf(path)}`)).text(); }
+  async putPackageFile(name: string, path: string, content: Blob): Promise<void> {
+    await this.request('PUT', `/v1/packages/${name}/files/${pathOf(path)}`, content, { 'Content-Type': 'application/octet-stream' });
+  }
+  deletePackageFile(name: string, path: string): Promise<void> { return this.json('DELETE', `/v1/packages/${name}/files/${pathOf(path)}`); }
+  checkPackage(name: string): Promise<Checked> { return this.json('POST', `/v1/packages/${name}/check`, {}); }
+  publishPackage(name: string, to: string): Promise<{ version: number; to: string; functions: string[] }> { return this.json('POST', `/v1/packages/${name}/publish`, { to }); }
+  restorePackage(name: string, version: number): Promise<Package> { return this.json('POST', `/v1/packages/${name}/restore`, { version }); }
+  withdrawPackage(name: string): Promise<void> { return this.json('DELETE', `/v1/packages/${name}`); }
+  deletePackage(name: string): Promise<void> { return this.json('DELETE', `/v1/packages/${name}?files`); }
+
+  startSweep(wanted: SweepWanted): Promise<Run> { return this.json('POST', '/v1/sweeps', wanted); }
+  sweep(id: string): Promise<{ id: string; state: Run['state']; points: number; done?: number; failed?: number }> { return this.json('GET', `/v1/sweeps/${id}`); }
+  async sweepResult(id: string): Promise<SweepResult> {
+    const answer = (await this.numbers(await this.request('GET', `/v1/sweeps/${id}/result`, undefined, { Accept: 'application/cbor, application/json;q=0.9' }))) as { data: SweepResult };
+    return answer.data;
+  }
+  async files(path = ''): Promise<Entry[]> { return (await this.json<{ entries: Entry[] }>('GET', `/v1/files/${pathOf(path)}`)).entries; }
 
   streamUrl(id: string, after: number | null, topics?: string): string {
     const query = new URLSearchParams({ format: 'cbor' });

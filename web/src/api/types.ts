@@ -32,7 +32,7 @@ export interface Comparison {
 }
 
 export interface Run {
-  id: string; title?: string | null; user?: string; session?: string; engine: string; kind: 'exec' | 'call' | 'rerun'; state: RunState;
+  id: string; title?: string | null; user?: string; session?: string; engine: string; kind: 'exec' | 'call' | 'rerun' | 'function' | 'sweep'; state: RunState;
   source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: string[];
   versions?: Record<string, string>; machine?: Record<string, unknown>; seeds?: Record<string, unknown>;
   created_at: string; started_at?: string; ended_at?: string; expires_at?: string | null; progress?: Progress;
@@ -63,3 +63,32 @@ export interface Token {
 export interface AuditEntry {
   seq: number; at: string; actor: string; actor_name: string; address: string; action: string; object: string; detail: string;
 }
+
+export type Kind = 'any' | 'boolean' | 'integer' | 'number' | 'text' | 'choice' | 'list' | 'array' | 'object' | 'null' | 'file' | 'session' | 'run';
+export interface ValueType { kind: Kind; nullable?: boolean; minimum?: number; maximum?: number; choices?: unknown[]; items?: ValueType; length?: number }
+export interface Parameter extends ValueType { name: string; required: boolean; default?: unknown; title?: string; unit?: string; help?: string; dims?: string[] }
+export interface DeclaredPlot { kind: 'line' | 'dots' | 'picture'; title?: string; x?: string; y?: string[]; name?: string }
+/** What a function says of itself. `line`: of a draft, where it is defined. */
+export interface Declaration {
+  name: string; title: string; description: string; engine: string; signature: string; deterministic: boolean; public: boolean; typed: boolean; variadic: boolean;
+  parameters: Parameter[]; results: Record<string, { unit?: string; dims?: string[]; help?: string }>; plots: DeclaredPlot[];
+  limits: { seconds?: number; memory_bytes?: number }; line?: number;
+}
+export interface Func extends Declaration { id: string; package: string; version: string; owner: string; visibility: string }
+export interface BrokenPackage { package: string; text: string; file: string | null; line: number | null }
+export interface FunctionAnswer extends Answer { cache: 'hit' | 'miss' | null; ran: string | null }
+/** How a call is to be made, beside its parameters. */
+export interface Terms { keep?: boolean; title?: string; seed?: number }
+
+export interface PackageVersion { version: number; to: string; created_at: string; withdrawn_at: string | null }
+export interface Package {
+  name: string; files: { path: string; bytes: number; modified_at: string }[]; versions: PackageVersion[]; published: { version: number; to: string } | null;
+}
+export interface Checked { package: string; ok: boolean; engine: string; hash: string; functions: Declaration[]; errors: { file: string | null; line: number | null; text: string }[] }
+
+export interface SweepWanted { function: string; parameters: Record<string, unknown>; grid: Record<string, unknown[]>; title?: string; keep?: boolean; seed?: number }
+export interface SweepResult {
+  axes?: Record<string, unknown>; points: number; done: number; failed: number; results: unknown;
+  errors: { point: number; parameters: Record<string, unknown>; code: string; detail: string }[];
+}
+export interface Entry { name: string; type: 'file' | 'directory' | 'link'; bytes?: number }

@@ -30,5 +30,5 @@ export function took(from: string | undefined, to: string | undefined): string {
   return seconds(Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000));
 }
 
-const engine_names: Record<string, string> = { nest: 'NEST', neuron: 'NEURON', jaxley: 'Jaxley', python: 'Python' };
+const engine_names: Record<string, string> = { nest: 'NEST', neuron: 'NEURON', jaxley: 'Jaxley', python: 'Python', native: 'built in' };
 export function engineName(name: string): string { return engine_names[name] ?? name; }

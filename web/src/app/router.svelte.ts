@@ -1,18 +1,24 @@
 // Where the page is, in the address's fragment: #/, #/session/ID, #/compare/A/B, #/runs, #/runs/ID, #/runs/ID/ID, #/engines,
-// #/account, #/users, #/groups, #/audit.
+// #/functions, #/functions/ID, #/functions/ID/VERSION, #/packages/NAME, #/account, #/users, #/groups, #/audit.
 
 import { parseEntry } from './entry';
 
-export interface Route { view: 'start' | 'session' | 'compare' | 'runs' | 'run' | 'compare-runs' | 'engines' | 'account' | 'users' | 'groups' | 'audit'; ids: string[] }
+export interface Route { view: 'start' | 'session' | 'compare' | 'runs' | 'run' | 'compare-runs' | 'engines' | 'functions' | 'function' | 'package' | 'account' | 'users' | 'groups' | 'audit'; ids: string[] }
 
 export function parseRoute(hash: string): Route {
-  const parts = hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decodeURIComponent);
+  const parts = hash.replace(/^#\/?/, '').split('/').filter(Boolean).map(decoded);
   const [head, ...ids] = parts;
   if (head === 'session' && ids.length === 1) return { view: 'session', ids };
   if (head === 'compare' && ids.length === 2) return { view: 'compare', ids };
   if (head === 'engines' || head === 'account' || head === 'users' || head === 'groups' || head === 'audit') return { view: head, ids: [] };
+  if (head === 'functions') return { view: ids.length ? 'function' : 'functions', ids };
+  if (head === 'packages' && ids.length === 1) return { view: 'package', ids };
   if (head === 'runs') return { view: ids.length >= 2 ? 'compare-runs' : ids.length === 1 ? 'run' : 'runs', ids };
   return { view: 'start', ids: [] };
+}
+
+function decoded(text: string): string {
+  try { return decodeURIComponent(text); } catch { return text; }
 }
 
 class Router {

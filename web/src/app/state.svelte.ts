@@ -73,6 +73,7 @@ class App {
       this.status = await this.client.status();
     } catch (error) {
       if (error instanceof Problem && error.status === 401) {
+        this.client = new Client({ base: location.origin, token: '' }); // what is public needs none
         this.methods = await this.client.methods().catch(() => no_methods);
         if (token || !atStart) this.signinError = this.byLink ? link_over : token ? 'This token is not known here. Was the server started anew with another one?' : 'The browser has not kept the sign-in. Does it refuse cookies of this page?';
         this.byLink = false;

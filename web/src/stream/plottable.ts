@@ -8,7 +8,7 @@ export interface Drawable { xName: string; curves: Curve[]; spikes: { times: Flo
 const time_names = /^(t|ts|time|times|t_ms|time_ms|x)$/i;
 const curves_most = 8;
 
-function numeric(value: unknown): ArrayLike<number> | null {
+export function numeric(value: unknown): ArrayLike<number> | null {
   if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return value as unknown as ArrayLike<number>;
   if (value instanceof NdArray && value.shape.length === 1) return numeric(value.data);
   if (Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'number' || one === null))
@@ -16,7 +16,7 @@ function numeric(value: unknown): ArrayLike<number> | null {
   return null;
 }
 
-function rows(value: unknown): ArrayLike<number>[] | null {
+export function rows(value: unknown): ArrayLike<number>[] | null {
   if (value instanceof NdArray && value.shape.length === 2) {
     const [n = 0, m = 0] = value.shape, flat = Array.from(value.data as ArrayLike<number>);
     return Array.from({ length: n }, (_, i) => flat.slice(i * m, (i + 1) * m));

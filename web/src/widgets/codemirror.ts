@@ -1,4 +1,4 @@
-// CodeMirror for Python in the page's colours, with a mark and a message on the line of an error.
+// CodeMirror for Python (or plain text) in the page's colours, with a mark and a message on the line of an error.
 
 import { closeBrackets, closeBracketsKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirror/commands';
@@ -74,7 +74,7 @@ const typeOver = EditorView.domEventHandlers({
 });
 
 /** In a shadow root: there CodeMirror's style sheets are constructed ones, which the page's policy allows. */
-export function makeEditor(host: HTMLElement, text: string, label: string, changed: (text: string) => void, run: () => void): EditorView {
+export function makeEditor(host: HTMLElement, text: string, label: string, changed: (text: string) => void, run: () => void, isPython = true): EditorView {
   const root = host.attachShadow({ mode: 'open' });
   const parent = document.createElement('div');
   parent.style.height = '100%';
@@ -86,7 +86,7 @@ export function makeEditor(host: HTMLElement, text: string, label: string, chang
       extensions: [
         Prec.highest(keymap.of([{ key: 'Mod-Enter', run: () => { run(); return true; } }])),
         lineNumbers(), history(), drawSelection(), indentOnInput(), bracketMatching(), closeBrackets(), highlightActiveLine(),
-        indentUnit.of('    '), EditorState.tabSize.of(4), python(), syntaxHighlighting(colours), errors, look, typeOver,
+        indentUnit.of('    '), EditorState.tabSize.of(4), isPython ? python() : [], syntaxHighlighting(colours), errors, look, typeOver,
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, indentWithTab]),
         EditorView.contentAttributes.of({ 'aria-label': label }),
         EditorView.updateListener.of((update) => { if (update.docChanged) changed(update.state.doc.toString()); }),
