@@ -31,7 +31,7 @@ Result<store::Database> open_data(const Config& config) {
   bool made = std::filesystem::create_directories(config.data, error);
   if (error) return Error{Code::internal, "can't make " + config.data.string() + ": " + error.message(), ""};
   if (made) std::filesystem::permissions(config.data, std::filesystem::perms::owner_all, error);
-  return store::open_state(config.data);
+  return store::open_state({config.data, config.database});
 }
 
 accounts::Actor by_hand() { return {"operator", "command line", ""}; }

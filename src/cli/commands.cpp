@@ -60,7 +60,7 @@ int run(int argc, char** argv) {
   };
   auto take_data = [&](CLI::App* command) {
     for (auto& spec : serve_flags())
-      if (spec.flag == "data" || spec.flag == "config") take(command, spec);
+      if (spec.flag == "data" || spec.flag == "config" || spec.flag == "database") take(command, spec);
   };
 
   int status = 0;
