@@ -15,6 +15,7 @@
 #include "api/pages.hpp"
 #include "async/pool.hpp"
 #include "base/log.hpp"
+#include "cli/backup.hpp"
 #include "cli/engine_options.hpp"
 #include "function/drafts.hpp"
 #include "function/functions.hpp"
@@ -194,6 +195,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
   for (const auto& note : config.notes) log::info(note);
   for (const auto& warning : config.warnings) log::warning(warning);
 
+  if (auto whole = check_restored(config.data); !whole) return fail(whole.error());
   auto token = operator_token(config);  // makes DIR too
   if (!token) return fail(token.error());
   if (!token->warning.empty()) log::warning(token->warning);
