@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "codec/scan.hpp"
+
 namespace myelin::store {
 namespace {
 
@@ -14,7 +16,57 @@ std::size_t past(std::string_view sql, std::size_t at, std::string_view end) {
   return found == std::string_view::npos ? sql.size() : found + end.size();
 }
 
+constexpr std::string_view private_plane = "\xf3\xb0";  // U+F0000 to U+F0FFF
+
+bool stands_for_byte(std::string_view text, std::size_t at) {
+  return text.substr(at, 2) == private_plane && at + 3 < text.size() && static_cast<unsigned char>(text[at + 2]) <= 0x83;
+}
+
 }  // namespace
+
+std::string kept_text(std::string_view text) {
+  std::string kept;
+  kept.reserve(text.size());
+  auto byte = [&](char c) {
+    const auto value = static_cast<unsigned char>(c);
+    kept.append(private_plane);
+    kept += static_cast<char>(0x80 + (value >> 6));
+    kept += static_cast<char>(0x80 + (value & 0x3f));
+  };
+  for (std::size_t at = 0; at < text.size();) {
+    const char* next = codec::scan::utf8_next(text.data() + at, text.data() + text.size());
+    const std::size_t size = next == nullptr ? 0 : static_cast<std::size_t>(next - text.data()) - at;
+    if (size == 0 || text[at] == '\0') {
+      byte(text[at++]);
+    } else if (size == 4 && stands_for_byte(text, at)) {
+      for (char c : text.substr(at, 4)) byte(c);
+      at += 4;
+    } else {
+      kept += text.substr(at, size);
+      at += size;
+    }
+  }
+  return kept;
+}
+
+std::string text_from_kept(std::string_view kept) {
+  std::string text;
+  text.reserve(kept.size());
+  for (std::size_t at = 0; at < kept.size();) {
+    const auto next = kept.find(private_plane, at);
+    if (next == std::string_view::npos) {
+      text += kept.substr(at);
+      break;
+    }
+    text += kept.substr(at, next - at);
+    if (stands_for_byte(kept, next))
+      text += static_cast<char>(((static_cast<unsigned char>(kept[next + 2]) & 3) << 6) | (static_cast<unsigned char>(kept[next + 3]) & 0x3f));
+    else
+      text += kept.substr(next, 4);
+    at = next + 4;
+  }
+  return text;
+}
 
 Translated to_postgres(std::string_view sql) {
   static constexpr std::string_view counted = "INTEGER PRIMARY KEY AUTOINCREMENT";

@@ -15,4 +15,9 @@ struct Translated {
 /// its bytes as SQLite does, INTEGER PRIMARY KEY AUTOINCREMENT is an identity, STRICT goes. Texts, names in quotes and comments stay.
 [[nodiscard]] Translated to_postgres(std::string_view sqlite);
 
+/// PostgreSQL keeps neither a zero byte nor what is no UTF-8; SQLite does. Such a byte is kept as the private character U+F0000 + byte, one
+/// of those as its four bytes, so that every text comes back as it went, and equal ones stay equal.
+[[nodiscard]] std::string kept_text(std::string_view text);
+[[nodiscard]] std::string text_from_kept(std::string_view kept);
+
 }  // namespace myelin::store

@@ -71,7 +71,7 @@ class PostgresRow final : public Row {
   }
   std::string text(int column) const override {
     const std::string_view text = raw(column);
-    if (kind(column) != Kind::blob || text.substr(0, 2) != "\\x") return std::string(text);
+    if (kind(column) != Kind::blob || text.substr(0, 2) != "\\x") return text_from_kept(text);
     std::string bytes;
     bytes.reserve(text.size() / 2);
     auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
@@ -87,25 +87,27 @@ class PostgresRow final : public Row {
   int row_;
 };
 
-/// What a statement is given, as libpq wants it. Texts go with their lengths, so that a NUL is refused and not an end.
+/// What a statement is given, as libpq wants it.
 struct Parameters {
-  std::vector<std::string> numbers;
+  std::vector<std::string> texts;
   std::vector<const char*> bytes;
   std::vector<int> lengths, formats;
   explicit Parameters(std::span<const Value> values) {
-    numbers.reserve(values.size());
+    texts.reserve(values.size());
     for (const Value& value : values)
       std::visit(
           [&](const auto& v) {
             using V = std::decay_t<decltype(v)>;
             if constexpr (std::is_same_v<V, std::nullptr_t>) add(nullptr, 0, 0);
-            else if constexpr (std::is_same_v<V, std::int64_t>) {
-              numbers.push_back(std::to_string(v));
-              add(numbers.back().c_str(), numbers.back().size(), 0);
-            } else if constexpr (std::is_same_v<V, std::string_view>) add(v.data() ? v.data() : "", v.size(), 1);
+            else if constexpr (std::is_same_v<V, std::int64_t>) own(std::to_string(v), 0);
+            else if constexpr (std::is_same_v<V, std::string_view>) own(kept_text(v), 1);
             else add(v.bytes.data() ? v.bytes.data() : "", v.bytes.size(), 1);
           },
           value.get());
+  }
+  void own(std::string text, int format) {
+    texts.push_back(std::move(text));
+    add(texts.back().data(), texts.back().size(), format);
   }
   void add(const char* data, std::size_t size, int format) {
     bytes.push_back(data);
@@ -389,7 +391,6 @@ class Postgres final : public Backend {
     if (state == "53100") return {Code::insufficient_storage, where() + "the disk is full", ""};
     if (state == "55P03" || kind == "40") return {Code::unavailable, where() + "in use by another process for too long; try again", ""};
     if (state == "25006" || state == "42501") return {Code::unavailable, where() + "not writable by this user", ""};
-    if (state == "22021" || state == "22P05") return {Code::bad_request, "a text holds a zero byte, or is no UTF-8", ""};
     // Of a server that stops, starts, or has too many connections.
     if (kind == "08" || kind == "53" || kind == "57" || kind == "58" || state == "25P03") return {Code::unavailable, where() + text, ""};
     return {Code::internal, where() + text, ""};

@@ -19,7 +19,7 @@ def test_the_same_tests(postgres, path, tmp_path):
     environment = dict(os.environ, MYELIN_TEST_STORE="postgres")
     log = tmp_path / "log"
     with open(log, "w") as out:
-        done = subprocess.run([sys.executable, "-m", "pytest", path, "-q", "-x", "-o", "faulthandler_timeout=120"], cwd=ROOT, env=environment,
+        done = subprocess.run([sys.executable, "-m", "pytest", path, "-q", "-o", "faulthandler_timeout=120"], cwd=ROOT, env=environment,
                               stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=900)
     assert done.returncode == 0, log.read_text()[-4000:]
 
