@@ -274,6 +274,7 @@ class Postgres final : public Backend {
     const char* values[] = {"10", "5", "3", "20000", "myelin", url_.c_str(), "UTF8", nullptr};
     handle_.reset(PQconnectStartParams(names, values, 1));
     if (!handle_ || PQstatus(handle_.get()) == CONNECTION_BAD) return not_connected();
+    PQsetNoticeProcessor(handle_.get(), [](void*, const char*) {}, nullptr);  // "already exists, skipping" is nobody's news
     link_ = Link::connecting;
     step_ = PGRES_POLLING_WRITING;
     until_ = Clock::now() + connect_patience;
@@ -291,9 +292,10 @@ class Postgres final : public Backend {
       if (Clock::now() > until_) return not_connected("no answer");
       pollfd at{PQsocket(handle_.get()), static_cast<short>(step_ == PGRES_POLLING_READING ? POLLIN : POLLOUT), 0};
       const auto left = std::chrono::duration_cast<milliseconds>(until_ - Clock::now());
-      const auto wait = use_ == Use::watcher ? std::min(left, watcher_step) : left;
+      const bool hurried = use_ == Use::watcher && opened_;
+      const auto wait = hurried ? std::min(left, watcher_step) : left;
       if (::poll(&at, 1, static_cast<int>(std::max(wait, milliseconds(0)).count())) <= 0) {
-        if (use_ == Use::watcher && Clock::now() < until_) return gone();
+        if (hurried && Clock::now() < until_) return gone();
         continue;
       }
       step_ = PQconnectPoll(handle_.get());
