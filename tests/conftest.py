@@ -2,8 +2,11 @@
 
 `server` is one server for a whole run, with defaults; `make_server(...)` starts one of the test's own, with settings as
 keywords (keys of myelin.toml) or an environment. Every server is ended, and everything it started with it.
+
+With MYELIN_TEST_STORE=postgres each server keeps its state in a database of its own on a PostgreSQL server that the run starts.
 """
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -168,6 +171,60 @@ def toml_of(settings):
     return "\n".join(lines) + "\n"
 
 
+class Postgres:
+    """A PostgreSQL server of the tests' own (see tests/postgres), or the reason why there is none."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="myelin-postgres-")
+        os.chmod(self.folder, 0o755)
+        said = self.tell("start", str(os.getpid()))
+        self.missing = said.stdout.strip() if said.returncode else None
+
+    def tell(self, command, *more):
+        # Not by a pipe: the server would hold it open.
+        with tempfile.TemporaryFile("w+") as out:
+            done = subprocess.run([str(ROOT / "tests" / "postgres"), command, self.folder, *more], stdout=out, stdin=subprocess.DEVNULL, timeout=PATIENCE_S)
+            out.seek(0)
+            done.stdout = out.read()
+        return done
+
+    def url(self, name):
+        return "postgresql://postgres:never-shown@/%s?host=%s" % (name, self.folder)
+
+    def psql(self, sql, database="postgres"):
+        done = subprocess.run(["psql", "-h", self.folder, "-U", "postgres", "-d", database, "-tA", "-c", sql], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def database(self, name):
+        """The address of the database of that name, made if it is not there."""
+        if not self.psql("SELECT 1 FROM pg_database WHERE datname = '%s'" % name):
+            self.psql('CREATE DATABASE "%s"' % name)
+        return self.url(name)
+
+    def end(self):
+        self.tell("kill")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_postgres = []
+
+
+def the_postgres():
+    """The run's, started when it is first asked for; skips where none can be."""
+    if not _postgres:
+        _postgres.append(Postgres())
+        atexit.register(_postgres[0].end)
+    if _postgres[0].missing:
+        pytest.skip(_postgres[0].missing)
+    return _postgres[0]
+
+
+@pytest.fixture
+def postgres():
+    return the_postgres()
+
+
 class Server:
     """A running `myelin serve`."""
 
@@ -182,6 +239,8 @@ class Server:
         if token is not None:
             arguments += ["--token", token]
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("MYELIN_", "NEST_SERVER_"))}
+        if os.environ.get("MYELIN_TEST_STORE") == "postgres":
+            self.environment["MYELIN_DATABASE"] = the_postgres().database("%s_%s" % (self.data.parent.name, self.data.name))
         self.environment.update(environment or {})
         self.log = open(self.data / "server.log", "ab")
         self.process = subprocess.Popen(command or [str(BINARY), "serve", *arguments], stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "store/migrate.hpp"
+#include "store/test_support.hpp"
 
 using namespace myelin;
 using namespace myelin::accounts;
@@ -31,7 +31,7 @@ const Actor actor{"operator", "test", ""};
 void in_other_process(const fs::path& dir, const std::function<bool(Book&)>& body) {
   pid_t pid = ::fork();
   if (pid == 0) {
-    auto db = store::open_state(dir);
+    auto db = store::open_state(store::test::place_in(dir));
     if (!db) ::_exit(1);
     Book book(*db);
     ::_exit(body(book) ? 0 : 2);
@@ -43,8 +43,8 @@ void in_other_process(const fs::path& dir, const std::function<bool(Book&)>& bod
 
 struct AccountsTest : ::testing::Test {
   Folder folder;
-  store::Database database = store::open_state(folder.path).value();
-  store::Database loop_database = store::Database::open(folder.path / "myelin.db").value();
+  store::Database database = store::open_state(store::test::place_in(folder.path)).value();
+  store::Database loop_database = store::open_connection(store::test::place_in(folder.path), store::Use::watcher).value();
   Book book{database};
 
   store::UserRecord user(const std::string& name, const std::string& role = "member") {

@@ -54,6 +54,9 @@ class Snapshot {
   [[nodiscard]] Identity identity_of(const store::UserRecord& user) const;
   [[nodiscard]] const Secret& secret() const { return secret_; }
 
+  /// Users are refused because the database can't be read: what is unknown now may be known in a moment.
+  [[nodiscard]] bool blind() const { return failing_ && loading_anew_; }
+
   /// What ended since the last call.
   [[nodiscard]] std::vector<Ended> take_ended();
   /// Uses since the last call, at most one a token.

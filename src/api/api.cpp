@@ -189,6 +189,11 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   }
   if (identity && identity->by_cookie && !from_own_page(request))
     return http::problem(403, "foreign_origin", "a sign-in by cookie is for this server's own pages; programs send a token");
+  if (!identity && context_.accounts->who().blind() && (has_token(request) || !cookie_of(request).empty())) {
+    auto response = http::problem(503, "unavailable", "the accounts cannot be read at the moment; try again in a few seconds");
+    if (owner == Owner::nest) nest::add_cors(context_, request, response, false);
+    return response;
+  }
   if (owner == Owner::native && v1::is_open(request.method, request.path)) {
     request.context = identity ? std::move(*identity) : accounts::anonymous_identity();
     return std::nullopt;

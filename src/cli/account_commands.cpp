@@ -7,6 +7,7 @@
 
 #include "accounts/book.hpp"
 #include "accounts/passwords.hpp"
+#include "cli/backup.hpp"
 #include "store/migrate.hpp"
 
 namespace myelin::cli {
@@ -27,11 +28,12 @@ std::string day(store::Time time) {
 }
 
 Result<store::Database> open_data(const Config& config) {
+  if (auto whole = check_restored(config.data); !whole) return whole.take_error();
   std::error_code error;
   bool made = std::filesystem::create_directories(config.data, error);
   if (error) return Error{Code::internal, "can't make " + config.data.string() + ": " + error.message(), ""};
   if (made) std::filesystem::permissions(config.data, std::filesystem::perms::owner_all, error);
-  return store::open_state(config.data);
+  return store::open_state({config.data, config.database});
 }
 
 accounts::Actor by_hand() { return {"operator", "command line", ""}; }

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cli/account_commands.hpp"
+#include "cli/backup.hpp"
 #include "cli/client.hpp"
 #include "cli/config.hpp"
 #include "cli/engine_commands.hpp"
@@ -60,7 +61,7 @@ int run(int argc, char** argv) {
   };
   auto take_data = [&](CLI::App* command) {
     for (auto& spec : serve_flags())
-      if (spec.flag == "data" || spec.flag == "config") take(command, spec);
+      if (spec.flag == "data" || spec.flag == "config" || spec.flag == "database") take(command, spec);
   };
 
   int status = 0;
@@ -78,6 +79,7 @@ int run(int argc, char** argv) {
   doctor_command->callback([&] { status = doctor(flags, surroundings); });
 
   add_account_commands(app, flags, surroundings, take_data, status);
+  add_backup_commands(app, flags, surroundings, take_data, status);
 
   add_client_commands(app, surroundings, status);
   add_engine_commands(*app.get_subcommand("engine"), surroundings, status);

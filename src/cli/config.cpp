@@ -151,6 +151,11 @@ void apply_flags(const Flags& flags, const Surroundings& around, Config& config,
   }
 }
 
+bool holds_password(const std::string& address) {
+  const auto at = address.find('@');
+  return address.find("password=") != std::string::npos || (at != std::string::npos && address.find(':', address.find("//")) < at);
+}
+
 void fill_in(Config& config, const Surroundings& around) {
   fs::path beside = around.executable.parent_path();
   std::error_code ignored;
@@ -318,9 +323,9 @@ Result<Config> load(const Flags& flags, const Surroundings& around) {
   if (reader) {
     auto read = reader->read(!in_data);
     if (!read) mistakes.push_back(read.error().message);
-    if (config.token && others_can_read(*config.file)) {
+    if ((config.token || holds_password(config.database)) && others_can_read(*config.file)) {
       config.warnings.push_back(config.file->string() +
-                                " holds a token and can be read by others: chmod 600 it");
+                                " holds a token or a password and can be read by others: chmod 600 it");
     }
   }
   apply_environment(around, config, mistakes);

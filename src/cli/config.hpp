@@ -122,6 +122,7 @@ struct Config {
   std::string host = "127.0.0.1";
   std::uint16_t port = 52425;  // 0: a free one
   std::filesystem::path data;
+  std::string database;  // "postgresql://…"; empty: DIR/myelin.db. It may hold a password
   std::optional<std::filesystem::path> file;  // the one that was read
 
   std::optional<std::string> token;                 // at most one of these two is set;

@@ -25,6 +25,15 @@ const std::vector<Setting>& settings() {
        }},
       {"data", "folder of all data, DIR (~/.local/share/myelin; root: /var/lib/myelin)",
        [](Config& c, const Given& g) { return set_path(c.data, g); }},
+      {"database", "postgresql://USER:PASSWORD@HOST/NAME, kept out of ps with MYELIN_DATABASE or the settings file (the file DIR/myelin.db)",
+       [](Config& c, const Given& g) -> std::string {
+         std::string text;
+         (void)set_text(text, g);
+         if (!text.starts_with("postgresql://") && !text.starts_with("postgres://")) return "an address postgresql://user:password@host/name";
+         c.database = text;
+         return {};
+       },
+       true},
       {"token", "the operator's token; better by MYELIN_TOKEN or --token-file, which do not show in ps",
        [](Config& c, const Given& g) {
          std::string text;

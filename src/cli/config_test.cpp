@@ -381,6 +381,7 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
                                                  {"host", "h"},
                                                  {"port", "1"},
                                                  {"data", "/d"},
+                                                 {"database", "postgresql://u:secret@h/d"},
                                                  {"token", "t"},
                                                  {"token_file", "/t"},
                                                  {"auth", "token"},
@@ -422,6 +423,13 @@ TEST_F(ConfigTest, EveryFlagSetsItsKey) {
   EXPECT_TRUE(c.nest_face);
   EXPECT_FALSE(c.socket);
   EXPECT_EQ(c.token_file, "/t");
+  EXPECT_EQ(c.database, "postgresql://u:secret@h/d");
+}
+
+TEST_F(ConfigTest, AWrongDatabaseIsNotRepeated) {
+  const auto why = refused({{"database", "mysql://u:secret@h/d"}});
+  EXPECT_NE(why.find("postgresql://"), std::string::npos) << why;
+  EXPECT_EQ(why.find("secret"), std::string::npos) << why;
 }
 
 TEST(Amounts, AreReadStrictly) {

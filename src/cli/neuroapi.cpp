@@ -133,7 +133,7 @@ class NeuroApi {
     const bool made = fs::create_directories(config.data, error);
     if (error) return Error{Code::internal, "can't make " + config.data.string() + ": " + error.message(), ""};
     if (made) fs::permissions(config.data, fs::perms::owner_all, error);
-    return store::open_state(config.data);
+    return store::open_state({config.data, config.database});
   }
 
   // Once for each file: a user that was deleted here does not come back at the next start.

@@ -16,6 +16,7 @@
 #include "api/pages.hpp"
 #include "async/pool.hpp"
 #include "base/log.hpp"
+#include "cli/backup.hpp"
 #include "cli/engine_options.hpp"
 #include "function/drafts.hpp"
 #include "function/run_cell.hpp"
@@ -197,6 +198,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
   for (const auto& note : config.notes) log::info(note);
   for (const auto& warning : config.warnings) log::warning(warning);
 
+  if (auto whole = check_restored(config.data); !whole) return fail(whole.error());
   auto token = operator_token(config);  // makes DIR too
   if (!token) return fail(token.error());
   if (!token->warning.empty()) log::warning(token->warning);
@@ -243,9 +245,10 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
 
   auto filter = os::seccomp_program();
   if (!filter) return fail(filter.error());
-  auto database = store::open_state(config.data);
+  const store::Place place(config.data, config.database);
+  auto database = store::open_state(place, store::Use::server);
   if (!database) return fail(database.error());
-  auto loop_database = store::Database::open(config.data / "myelin.db");  // the loop's own connection
+  auto loop_database = store::open_connection(place, store::Use::watcher);  // the loop's own
   if (!loop_database) return fail(loop_database.error());
   std::string first_password;  // of an admin that was made now
   std::string first_admin;
@@ -425,7 +428,8 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
       return (tls ? "https://" : "http://") + (v6 ? "[" + at.host + "]" : at.host) + ":" + std::to_string(at.port);
     };
     const std::string url = url_of(*address);
-    log::info("isolation: " + isolation + "; scripts: " + (exec ? "on" : "off") + "; data: " + config.data.string());
+    log::info("isolation: " + isolation + "; scripts: " + (exec ? "on" : "off") + "; data: " + config.data.string() +
+              (database->is_postgres() ? "; database: " + database->name() : ""));
     if (token->file) log::info("the access token is in " + token->file->string());
     for (const auto& [name, at] : faces) std::printf("%s on %s\n", name, url_of(at).c_str());
     std::printf("listening on %s\n", url.c_str());

@@ -102,6 +102,9 @@ Result<std::vector<TreeEntry>> Tree::list(std::string_view path, std::size_t mos
                  : S_ISLNK(info.st_mode) ? TreeEntry::Type::link : TreeEntry::Type::other;
     entry.bytes = S_ISREG(info.st_mode) ? static_cast<std::uint64_t>(info.st_size) : 0;
     entry.modified_s = info.st_mtime;
+    entry.mode = info.st_mode & 07777;
+    entry.uid = info.st_uid;
+    entry.gid = info.st_gid;
     if (entries.size() >= most) return Error{Code::too_large, "the directory has more than " + std::to_string(most) + " entries", ""};
     entries.push_back(std::move(entry));
   }
@@ -134,6 +137,19 @@ Result<UniqueFd> Tree::read(std::string_view path) const {
   if (S_ISDIR(info.st_mode)) return Error{Code::conflict, std::string(path) + " is a directory", ""};
   if (!S_ISREG(info.st_mode)) return Error{Code::forbidden, std::string(path) + " is no regular file", ""};
   return fd;
+}
+
+Result<std::string> Tree::link(std::string_view path) const {
+  auto parts = parts_of(path);
+  if (!parts) return parts.take_error();
+  if (parts->empty()) return Error{Code::conflict, "this is a directory", ""};
+  auto above = walk(*parts, parts->size() - 1, false);
+  if (!above) return above.take_error();
+  std::string target(4096, '\0');
+  const ssize_t size = ::readlinkat(above->get(), parts->back().c_str(), target.data(), target.size());
+  if (size < 0) return error_of(path);
+  target.resize(static_cast<std::size_t>(size));
+  return target;
 }
 
 Result<void> Tree::write(std::string_view path, std::string_view bytes) const {

@@ -18,6 +18,7 @@ struct TreeEntry {
   enum class Type { file, directory, link, other } type = Type::other;
   std::uint64_t bytes = 0;
   std::int64_t modified_s = 0;  // seconds since 1970
+  std::uint32_t mode = 0, uid = 0, gid = 0;  // mode: the permissions alone
 };
 
 class Tree {
@@ -30,6 +31,8 @@ class Tree {
   [[nodiscard]] Result<bool> is_directory(std::string_view path) const;
   /// A regular file, for reading.
   [[nodiscard]] Result<UniqueFd> read(std::string_view path) const;
+  /// Where a link points to, which may be anywhere.
+  [[nodiscard]] Result<std::string> link(std::string_view path) const;
   /// The whole file at once: the old one stays until the new one is on the disk. Directories on the way are made.
   Result<void> write(std::string_view path, std::string_view bytes) const;
   Result<void> make_directory(std::string_view path) const;

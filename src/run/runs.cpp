@@ -31,6 +31,7 @@ using store::RunRecords;
 constexpr std::int64_t most_listed = 500;
 constexpr std::size_t longest_title = 200;
 constexpr std::size_t most_inputs = 100;
+constexpr std::chrono::seconds database_patience{30};  // for the end of a run to be written
 constexpr std::size_t at_once = 64;  // runs that one round of expiry removes
 
 Error unknown(const std::string& id) { return {Code::not_found, "no run " + id, ""}; }
@@ -216,9 +217,26 @@ struct Runs::Impl {
     co_await async::on_pool(self->pool, std::move(work));
   }
 
+  /// What was computed is not thrown away because the database is away for a moment. After an answer that was lost the row tells
+  /// whether it had been written.
+  static Task<Result<bool>> write_end(std::shared_ptr<Impl> self, std::string id, store::RunEnd what) {
+    const auto until = std::chrono::steady_clock::now() + database_patience;
+    for (bool again = false;; again = true) {
+      auto work = [id, what, again](RunRecords& records) -> Result<bool> {
+        auto ended = records.ended(id, what);
+        if (!again || !ended || *ended) return ended;
+        auto record = records.find(id);
+        if (!record) return record.take_error();
+        return *record && (*record)->state == what.state && (*record)->ended == what.when;
+      };
+      auto ended = co_await self->on_database(std::move(work));
+      if (ended || ended.error().code != Code::unavailable || std::chrono::steady_clock::now() > until) co_return ended;
+      co_await async::sleep_for(std::chrono::milliseconds(500));
+    }
+  }
+
   static Task<Result<Record>> end(std::shared_ptr<Impl> self, std::string id, store::RunEnd what) {
-    auto work = [id, what = std::move(what)](RunRecords& records) { return records.ended(id, what); };
-    auto ended = co_await self->on_database(std::move(work));
+    auto ended = co_await write_end(self, id, std::move(what));
     if (!ended) co_return ended.take_error();
     auto record = co_await find(self, id);
     if (record && !*ended)
@@ -303,8 +321,7 @@ struct Runs::Impl {
       what.layout = layout_text(written.layout, written.datasets);
       what.added_bytes = static_cast<std::int64_t>(*bytes);
       what.quota_bytes = static_cast<std::int64_t>(std::min<std::uint64_t>(quota, INT64_MAX));
-      auto end_it = [id, what = std::move(what)](RunRecords& records) { return records.ended(id, what); };
-      auto ended = co_await self->on_database(std::move(end_it));
+      auto ended = co_await write_end(self, id, std::move(what));
       if (ended && *ended) co_return co_await find(self, id);
       failure = ended ? Error{Code::conflict, "run " + id + " was ended before its result was there", ""}
                       : ended.take_error();

@@ -14,7 +14,7 @@
 #include "codec/test_support.hpp"
 #include "os/memfd.hpp"
 #include "run/runs.hpp"
-#include "store/migrate.hpp"
+#include "store/test_support.hpp"
 
 namespace myelin::run::test {
 
@@ -42,7 +42,7 @@ inline void write_file(const fs::path& path, std::string_view bytes) {
 
 struct Server {
   explicit Server(fs::path folder, RunsOptions options = {}) {
-    auto opened = store::open_state(folder);
+    auto opened = store::open_state(store::test::place_in(folder));
     EXPECT_TRUE(opened) << (opened ? "" : opened.error().message);
     database.emplace(std::move(*opened));
     pool.emplace(loop, 2);

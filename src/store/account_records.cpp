@@ -90,7 +90,7 @@ Result<void> AccountRecords::change_grants(const std::function<Result<void>()>& 
 Result<void> AccountRecords::add_user(UserRecord& user, std::int64_t version) {
   auto added = database_.run(
       "INSERT INTO users (number, id, username, email, role, active, password, must_change, created_ms, last_sign_in_ms, deleted_ms, issuer, "
-      "subject, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "subject, version) VALUES (coalesce(?, (SELECT coalesce(max(number), 0) + 1 FROM users)), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       {user.number > 0 ? Value(user.number) : Value(nullptr), user.id, user.username, optional(user.email), user.role, flag(user.active), user.password, flag(user.must_change), user.created,
        optional(user.last_sign_in), optional(user.deleted), user.issuer, user.subject, version});
   if (!added) return added.take_error();
@@ -171,32 +171,21 @@ Result<std::optional<UserRecord>> AccountRecords::user_by_subject(std::string_vi
 
 namespace {
 
-constexpr std::string_view is_containing =
-    "deleted_ms IS NULL AND (lower(username) LIKE lower(?) ESCAPE '\\' OR lower(coalesce(email, '')) LIKE lower(?) ESCAPE '\\')";
-
-std::string containing_pattern(std::string_view text) {
-  std::string like = "%";  // the text itself: % and _ mean themselves
-  for (char c : text) {
-    if (c == '%' || c == '_' || c == '\\') like += '\\';
-    like += c;
-  }
-  return like + "%";
-}
+constexpr std::string_view is_containing = "deleted_ms IS NULL AND (lower(username) LIKE ? ESCAPE '\\' OR lower(coalesce(email, '')) LIKE ? ESCAPE '\\')";
 
 }  // namespace
 
 Result<std::vector<UserRecord>> AccountRecords::users(std::int64_t offset, std::int64_t limit, std::string_view containing) {
   std::vector<UserRecord> users;
-  const std::string like = containing_pattern(containing);
-  auto asked = database_.query("SELECT " + std::string(user_columns) +
-                                   " FROM users WHERE " + std::string(is_containing) + " ORDER BY number LIMIT ? OFFSET ?",
+  const std::string like = pattern_containing(containing);
+  auto asked = database_.query("SELECT " + std::string(user_columns) + " FROM users WHERE " + std::string(is_containing) + " ORDER BY number LIMIT ? OFFSET ?",
                                {like, like, limit, offset}, [&](const Row& row) { users.push_back(read_user(row)); });
   if (!asked) return asked.take_error();
   return users;
 }
 
 Result<std::int64_t> AccountRecords::count_users(std::string_view containing) {
-  const std::string like = containing_pattern(containing);
+  const std::string like = pattern_containing(containing);
   return one_number(database_, "SELECT count(*) FROM users WHERE " + std::string(is_containing), {like, like});
 }
 

@@ -1,8 +1,12 @@
 #pragma once
-// One connection to the embedded database (SQLite: WAL, synchronous=FULL, foreign keys, 5 s busy timeout).
-// A write that returned ok is on the disk. Calls block: run them on a pool thread. A Database, and every
-// *Records object on it, is used by one thread at a time; several connections to one file, in any processes,
-// work together. The file and its WAL are made with mode 0600. Never carry an open Database over fork().
+// One connection to the database: embedded (SQLite: WAL, synchronous=FULL, foreign keys, 5 s busy timeout), or a PostgreSQL server.
+// A write that returned ok is on the disk. Calls block: run them on a pool thread. A Database, and every *Records object on it, is used
+// by one thread at a time; several connections to one database, in any processes, work together. SQLite's file and its WAL are made
+// with mode 0600. Never carry an open Database over fork().
+//
+// SQL is written once, in SQLite's words, and kept to what both understand; portable_sql.hpp says what is translated. A connection to
+// PostgreSQL that breaks is made anew at the next call; until then calls fail with Code::unavailable, and a write whose answer was lost
+// is never repeated. No error and no name here shows a password.
 
 #include <chrono>
 #include <cstdint>
@@ -11,9 +15,11 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/result.hpp"
 
@@ -47,17 +53,29 @@ class Value {
 /// One row of an answer; valid inside the callback only. Columns count from 0.
 class Row {
  public:
-  [[nodiscard]] bool is_null(int column) const;
-  [[nodiscard]] std::int64_t integer(int column) const;
-  [[nodiscard]] std::string text(int column) const;  // text or blob; null gives ""
-  [[nodiscard]] Time time(int column) const;
-  [[nodiscard]] std::optional<Time> optional_time(int column) const;
+  enum class Kind { null, integer, text, blob };
+  [[nodiscard]] virtual Kind kind(int column) const = 0;
+  [[nodiscard]] virtual std::int64_t integer(int column) const = 0;
+  [[nodiscard]] virtual std::string text(int column) const = 0;  // text or blob; null gives ""
+  [[nodiscard]] bool is_null(int column) const { return kind(column) == Kind::null; }
+  [[nodiscard]] Time time(int column) const { return Time(std::chrono::milliseconds(integer(column))); }
+  [[nodiscard]] std::optional<Time> optional_time(int column) const {
+    if (is_null(column)) return std::nullopt;
+    return time(column);
+  }
 
- private:
-  friend class Database;
-  explicit Row(void* statement) : statement_(statement) {}
-  void* statement_;
+ protected:
+  ~Row() = default;
 };
+
+/// What a connection to PostgreSQL is for.
+enum class Use {
+  work,
+  server,   // as work; a second one on the same database is refused with conflict
+  watcher,  // for a thread that may not wait long: reads, and data_version() without a question to the server
+};
+
+class Backend;
 
 class Database {
  public:
@@ -66,6 +84,8 @@ class Database {
   static Result<Database> open(const std::filesystem::path& file);
   /// A file of somebody else's, which is left as it is. Same errors.
   static Result<Database> read(const std::filesystem::path& file);
+  /// A PostgreSQL server's database, "postgresql://user:password@host/name". Errors: unavailable, bad_request (no such address).
+  static Result<Database> connect(const std::string& url, Use use = Use::work);
   Database(Database&&) noexcept;
   Database& operator=(Database&&) noexcept;
   ~Database();
@@ -73,23 +93,37 @@ class Database {
   /// Runs one statement to its end; the number of rows it inserted, changed or deleted.
   /// A violated constraint is Code::conflict.
   Result<std::int64_t> run(std::string_view sql, std::initializer_list<Value> values = {});
+  Result<std::int64_t> run(std::string_view sql, std::span<const Value> values);
   /// Runs one statement and calls `each` for every row.
   Result<void> query(std::string_view sql, std::initializer_list<Value> values,
                      const std::function<void(const Row&)>& each);
   /// Runs a constant script of several statements (for migrations; takes no values).
   Result<void> script(const char* sql);
-  /// BEGIN IMMEDIATE, body, COMMIT; rolled back if the body returns an error or throws. Does not nest.
+  /// BEGIN IMMEDIATE, body, COMMIT; rolled back if the body returns an error or throws. Does not nest. One at a time on a database,
+  /// whoever runs it. A statement in it that failed ends it: on PostgreSQL nothing after it succeeds.
   Result<void> transaction(const std::function<Result<void>()>& body);
-  /// Changes whenever another connection committed something. Cheap: no disk access (see tokens.hpp for its
-  /// use).
+  /// One view of all tables for many queries, however long they take. Nothing is written in it.
+  Result<void> snapshot(const std::function<Result<void>()>& body);
+  /// Changes whenever another connection committed a transaction(): at once for those of this process, for others' as soon as they are
+  /// heard of. Cheap: no disk access (see accounts/snapshot.hpp for its use).
   Result<std::int64_t> data_version();
+  /// Names of all tables that are no part of the database system, in the order of their making on SQLite, else by name.
+  Result<std::vector<std::string>> tables();
 
+  /// For people: the file, or the address without its password.
+  [[nodiscard]] const std::string& name() const;
+  [[nodiscard]] bool is_postgres() const;
+  /// Of SQLite.
   [[nodiscard]] const std::filesystem::path& file() const;
+  /// SQLite only: all of it, as it is at one moment, as a new file. Others go on reading and writing meanwhile.
+  Result<void> copy_to(const std::filesystem::path& file);
 
  private:
-  struct Impl;
-  explicit Database(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Database(std::unique_ptr<Backend> backend);
+  std::unique_ptr<Backend> backend_;
 };
+
+/// A pattern for `lower(column) LIKE ? ESCAPE '\'` that finds `text`, in which nothing has a meaning, wherever it stands; ASCII case ignored.
+[[nodiscard]] std::string pattern_containing(std::string_view text);
 
 }  // namespace myelin::store

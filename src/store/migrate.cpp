@@ -1,5 +1,7 @@
 #include "store/migrate.hpp"
 
+#include <algorithm>
+
 namespace myelin::store {
 
 namespace {
@@ -7,17 +9,13 @@ namespace {
 /// The version of the file; an empty file is version 0.
 Result<std::int64_t> version_of(Database& database) {
   // One question: between two, another process may make the tables.
-  bool versioned = false, empty = true;
-  auto looked = database.query("SELECT type = 'table' AND name = 'schema_version' FROM sqlite_master", {}, [&](const Row& row) {
-    empty = false;
-    versioned |= row.integer(0) != 0;
-  });
-  if (!looked) return looked.take_error();
-  if (!versioned) {
-    if (!empty) {
+  auto tables = database.tables();
+  if (!tables) return tables.take_error();
+  if (std::find(tables->begin(), tables->end(), "schema_version") == tables->end()) {
+    if (!tables->empty()) {
       return Error{Code::conflict,
-                   "database " + database.file().string() +
-                       " belongs to another program; move it away or choose another data directory",
+                   "database " + database.name() + " belongs to another program; " +
+                       (database.is_postgres() ? "make an empty one" : "move it away or choose another data directory"),
                    ""};
     }
     return std::int64_t{0};
@@ -102,7 +100,7 @@ Result<void> runs(Database& database) {
 }
 
 Result<void> accounts(Database& database) {
-  return database.script(R"sql(
+  auto made = database.script(R"sql(
     -- Who a copy of these tables must read anew: rows have the number that `all_changes` had when they changed.
     CREATE TABLE account_changes (all_changes INTEGER NOT NULL, grant_changes INTEGER NOT NULL) STRICT;
     INSERT INTO account_changes VALUES (1, 1);
@@ -191,6 +189,10 @@ Result<void> accounts(Database& database) {
       detail     TEXT NOT NULL
     ) STRICT;
     CREATE INDEX audit_by_time ON audit (at_ms);
+  )sql");
+  if (!made) return made;
+  if (database.is_postgres()) return database.script("DROP TABLE tokens");  // this old it never was
+  return database.script(R"sql(
     -- A token was a user: it goes on being one, and the token is one of theirs.
     INSERT INTO users (id, username, role, active, password, must_change, created_ms, version)
       SELECT user_id, name, 'member', 1, '', 0, created_ms, 1 FROM tokens ORDER BY created_ms;
@@ -258,6 +260,36 @@ Result<void> functions(Database& database) {
   )sql");
 }
 
+// A number that says which of two sessions of the same instant came later; SQLite had one, of its own.
+Result<void> sessions_in_order(Database& database) {
+  auto made = database.script(R"sql(
+    CREATE TABLE sessions_in_order (
+      seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+      id           TEXT NOT NULL UNIQUE,
+      owner        TEXT NOT NULL,
+      name         TEXT NOT NULL,
+      engine       TEXT NOT NULL,
+      started_ms   INTEGER NOT NULL,
+      ended_ms     INTEGER,
+      cause_code   TEXT,
+      cause_text   TEXT,
+      tail         BLOB NOT NULL DEFAULT x'',
+      acknowledged INTEGER NOT NULL DEFAULT 0,
+      CHECK ((ended_ms IS NULL) = (cause_code IS NULL))
+    ) STRICT;
+  )sql");
+  if (made && !database.is_postgres())
+    made = database.script("INSERT INTO sessions_in_order SELECT rowid, id, owner, name, engine, started_ms, ended_ms, cause_code, cause_text, "
+                           "tail, acknowledged FROM sessions");
+  if (!made) return made;
+  return database.script(R"sql(
+    DROP TABLE sessions;
+    ALTER TABLE sessions_in_order RENAME TO sessions;
+    CREATE INDEX sessions_by_name ON sessions (owner, name, engine, started_ms);
+    CREATE INDEX sessions_by_end ON sessions (ended_ms);
+  )sql");
+}
+
 }  // namespace
 
 Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
@@ -284,7 +316,7 @@ Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
   }
   if (*found > newest) {
     return Error{Code::conflict,
-                 "database " + database.file().string() + " was written by a newer Myelin (schema " +
+                 "database " + database.name() + " was written by a newer Myelin (schema " +
                      std::to_string(*found) + ", this one knows " + std::to_string(newest) +
                      "): install that version, or choose another data directory",
                  ""};
@@ -293,15 +325,19 @@ Result<void> migrate(Database& database, const std::vector<Migration>& steps) {
 }
 
 const std::vector<Migration>& migrations() {
-  static const std::vector<Migration> steps = {first, runs, accounts, functions};
+  static const std::vector<Migration> steps = {first, runs, accounts, functions, sessions_in_order};
   return steps;
 }
 
-Result<Database> open_state(const std::filesystem::path& directory) {
-  auto database = Database::open(directory / "myelin.db");
-  if (!database) return database.take_error();
+Result<Database> open_state(const Place& place, Use use) {
+  auto database = open_connection(place, use);
+  if (!database) return database;
   if (auto current = migrate(*database, migrations()); !current) return current.take_error();
   return database;
+}
+
+Result<Database> open_connection(const Place& place, Use use) {
+  return place.url.empty() ? Database::open(place.directory / "myelin.db") : Database::connect(place.url, use);
 }
 
 }  // namespace myelin::store

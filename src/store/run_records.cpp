@@ -195,7 +195,7 @@ Result<std::vector<RunRecord>> RunRecords::list(const RunFilter& f) {
   std::optional<std::int64_t> before;
   if (f.after) {
     auto asked =
-        database_.query("SELECT seq FROM runs WHERE id = ? AND (?2 IS NULL OR owner = ?2)",
+        database_.query("SELECT seq FROM runs WHERE id = ? AND (owner = ?2 OR ?2 IS NULL)",
                         {*f.after, optional(f.owner)}, [&](const Row& row) { before = row.integer(0); });
     if (!asked) return asked.take_error();
     if (!before)
@@ -204,15 +204,17 @@ Result<std::vector<RunRecord>> RunRecords::list(const RunFilter& f) {
   }
   std::optional<std::string> state;
   if (f.state) state = std::string(name_of(*f.state));
+  std::optional<std::string> title;
+  if (f.title) title = pattern_containing(*f.title);
   std::vector<RunRecord> runs;
   auto asked = database_.query(
       "SELECT " BRIEF
-      " FROM runs WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR engine = ?2) AND (?3 IS NULL OR "
-      "session = ?3) "
-      "AND (?4 IS NULL OR instr(lower(title), lower(?4)) > 0) AND (?5 IS NULL OR state = ?5) "
-      "AND (?6 IS NULL OR created_ms >= ?6) AND (?7 IS NULL OR created_ms < ?7) AND (?8 IS NULL OR seq < ?8) "
+      // A value is compared before it is asked for NULL: from the comparison PostgreSQL knows its type.
+      " FROM runs WHERE (owner = ?1 OR ?1 IS NULL) AND (engine = ?2 OR ?2 IS NULL) AND (session = ?3 OR ?3 IS NULL) "
+      "AND (lower(title) LIKE ?4 ESCAPE '\\' OR ?4 IS NULL) AND (state = ?5 OR ?5 IS NULL) "
+      "AND (created_ms >= ?6 OR ?6 IS NULL) AND (created_ms < ?7 OR ?7 IS NULL) AND (seq < ?8 OR ?8 IS NULL) "
       "AND (?9 = 0 OR state IN ('queued', 'running') OR expires_ms IS NOT NULL) ORDER BY seq DESC LIMIT ?10",
-      {optional(f.owner), optional(f.engine), optional(f.session), optional(f.title), optional(state),
+      {optional(f.owner), optional(f.engine), optional(f.session), optional(title), optional(state),
        optional(f.since), optional(f.until), optional(before), std::int64_t{f.jobs}, f.limit},
       [&](const Row& row) { runs.push_back(read(row, true)); });
   if (!asked) return asked.take_error();

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "store/migrate.hpp"
+#include "store/test_support.hpp"
 
 using namespace myelin;
 using namespace myelin::store;
@@ -18,7 +19,7 @@ struct RunStore : testing::Test {
   RunStore() {
     std::string pattern = fs::temp_directory_path() / "myelin-runs-XXXXXX";
     folder = ::mkdtemp(pattern.data());
-    auto opened = open_state(folder);
+    auto opened = open_state(test::place_in(folder));
     EXPECT_TRUE(opened);
     db.emplace(std::move(*opened));
     runs.emplace(*db);
@@ -187,8 +188,7 @@ TEST_F(RunStore, RunsExpireWhenTheyHaveEnded) {
 }
 
 TEST_F(RunStore, AnOlderDatabaseGetsTheTable) {
-  const fs::path other = folder / "old.db";
-  auto old = Database::open(other);
+  auto old = test::open_in(folder, "old");
   ASSERT_TRUE(old);
   auto steps = migrations();
   ASSERT_GE(steps.size(), 2U);

@@ -41,7 +41,7 @@ Result<std::vector<SessionRecord>> SessionRecords::mark_all_running_as_lost(std:
                                                                             Time when) {
   std::vector<SessionRecord> lost;
   auto done = database_.transaction([&]() -> Result<void> {
-    auto asked = database_.query("SELECT " COLUMNS "WHERE ended_ms IS NULL ORDER BY started_ms, rowid", {},
+    auto asked = database_.query("SELECT " COLUMNS "WHERE ended_ms IS NULL ORDER BY started_ms, seq", {},
                                  [&](const Row& row) { lost.push_back(read(row)); });
     if (!asked) return asked;
     auto changed = database_.run(
@@ -71,7 +71,7 @@ Result<std::optional<SessionRecord>> SessionRecords::latest_for(std::string_view
   std::optional<SessionRecord> found;
   auto asked = database_.query(
       "SELECT " COLUMNS
-      "WHERE owner = ? AND name = ? AND engine = ? ORDER BY started_ms DESC, rowid DESC LIMIT 1",
+      "WHERE owner = ? AND name = ? AND engine = ? ORDER BY started_ms DESC, seq DESC LIMIT 1",
       {owner, name, engine}, [&](const Row& row) { found = read(row); });
   if (!asked) return asked.take_error();
   return found;
@@ -79,12 +79,12 @@ Result<std::optional<SessionRecord>> SessionRecords::latest_for(std::string_view
 
 Result<bool> SessionRecords::acknowledge(std::string_view id) {
   auto changed = database_.run(
-      "UPDATE sessions SET acknowledged = 1 FROM (SELECT rowid AS this_row, owner AS this_owner, name AS "
+      "UPDATE sessions SET acknowledged = 1 FROM (SELECT seq AS this_row, owner AS this_owner, name AS "
       "this_name, "
-      "engine AS this_engine, started_ms AS this_start FROM sessions WHERE id = ?) "
+      "engine AS this_engine, started_ms AS this_start FROM sessions WHERE id = ?) AS this "
       "WHERE owner = this_owner AND name = this_name AND engine = this_engine "
       "AND ended_ms IS NOT NULL AND acknowledged = 0 AND (started_ms < this_start OR (started_ms = "
-      "this_start AND sessions.rowid <= this_row))",
+      "this_start AND seq <= this_row))",
       {id});
   if (!changed) return changed.take_error();
   return *changed > 0;

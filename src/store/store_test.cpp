@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <set>
 
 #include "store/migrate.hpp"
+#include "store/portable_sql.hpp"
+#include "store/test_support.hpp"
 #include "store/session_records.hpp"
 #include "store/account_records.hpp"
 
@@ -16,6 +19,13 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 namespace {
+
+using test::on_postgres;
+using test::open_in;
+using test::place_in;
+
+#define FILES_ONLY \
+  if (on_postgres()) GTEST_SKIP() << "of files"
 
 struct Folder {
   fs::path path;
@@ -33,6 +43,12 @@ std::int64_t number(Database& db, std::string_view sql) {
   auto asked = db.query(sql, {}, [&](const Row& row) { value = row.integer(0); });
   EXPECT_TRUE(asked.ok()) << (asked ? "" : asked.error().message);
   return value;
+}
+
+std::set<std::string> tables(Database& db) {
+  auto names = db.tables();
+  EXPECT_TRUE(names);
+  return {names->begin(), names->end()};
 }
 
 mode_t mode_of(const fs::path& file) {
@@ -57,12 +73,13 @@ Migration sql(const char* text) {
 }  // namespace
 
 TEST(Database, FilesArePrivateWhateverTheUmask) {
+  FILES_ONLY;
   Folder dir;
   auto old = ::umask(0);
   {
     auto db = Database::open(dir.path / "a.db");
     ASSERT_TRUE(db) << db.error().message;
-    ASSERT_TRUE(db->script("CREATE TABLE t (x)"));
+    ASSERT_TRUE(db->script("CREATE TABLE t (x INTEGER)"));
     EXPECT_EQ(mode_of(dir.path / "a.db"), 0600u);
     EXPECT_EQ(mode_of(dir.path / "a.db-wal"), 0600u);
     EXPECT_EQ(mode_of(dir.path / "a.db-shm"), 0600u);
@@ -77,23 +94,25 @@ TEST(Database, FilesArePrivateWhateverTheUmask) {
 
 TEST(Database, BindsAndReadsEveryType) {
   Folder dir;
-  auto db = Database::open(dir.path / "a.db");
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
-  ASSERT_TRUE(db->script("CREATE TABLE t (a, b, c, d, e)"));
+  ASSERT_TRUE(db->script("CREATE TABLE t (a INTEGER, b TEXT, c BLOB, d TEXT, e INTEGER, f TEXT)"));
   std::string bytes("\0\xff'; DROP TABLE t; --", 22);
-  auto changed = db->run("INSERT INTO t VALUES (?, ?, ?, ?, ?)",
-                         {std::int64_t{-5}, "naïve", Blob{bytes}, nullptr, at(7)});
+  const std::string odd("na\0\xff", 4);
+  auto changed = db->run("INSERT INTO t (a, b, c, d, e) VALUES (?, ?, ?, ?, ?)",
+                         {std::int64_t{-5}, "naïve", Blob{bytes}, odd, at(7)});
   ASSERT_TRUE(changed) << changed.error().message;
   EXPECT_EQ(*changed, 1);
   int rows = 0;
   ASSERT_TRUE(
-      db->query("SELECT a, b, c, d, e, d FROM t WHERE b = ?", {std::string("naïve")}, [&](const Row& row) {
+      db->query("SELECT a, b, c, d, e, f FROM t WHERE b = ? AND d = ?", {std::string("naïve"), odd}, [&](const Row& row) {
         ++rows;
         EXPECT_EQ(row.integer(0), -5);
         EXPECT_EQ(row.text(1), "naïve");
         EXPECT_EQ(row.text(2), bytes);
-        EXPECT_TRUE(row.is_null(3));
-        EXPECT_EQ(row.text(3), "");
+        EXPECT_EQ(row.text(3), odd);
+        EXPECT_TRUE(row.is_null(5));
+        EXPECT_EQ(row.text(5), "");
         EXPECT_EQ(row.time(4), at(7));
         EXPECT_FALSE(row.optional_time(5));
         EXPECT_EQ(number(*db, "SELECT count(*) FROM t"), 1);  // another statement meanwhile
@@ -105,9 +124,9 @@ TEST(Database, BindsAndReadsEveryType) {
 
 TEST(Database, TransactionsRollBackOnErrorAndOnException) {
   Folder dir;
-  auto db = Database::open(dir.path / "a.db");
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
-  ASSERT_TRUE(db->script("CREATE TABLE t (x UNIQUE)"));
+  ASSERT_TRUE(db->script("CREATE TABLE t (x INTEGER UNIQUE)"));
   auto failed = db->transaction([&]() -> Result<void> {
     EXPECT_TRUE(db->run("INSERT INTO t VALUES (1)"));
     auto twice = db->run("INSERT INTO t VALUES (1)");
@@ -131,6 +150,7 @@ TEST(Database, TransactionsRollBackOnErrorAndOnException) {
 }
 
 TEST(Database, SaysWhatIsWrongWithAFile) {
+  FILES_ONLY;
   Folder dir;
   auto nowhere = Database::open(dir.path / "no" / "a.db");
   ASSERT_FALSE(nowhere);
@@ -143,28 +163,124 @@ TEST(Database, SaysWhatIsWrongWithAFile) {
 
 TEST(Database, DataVersionTellsOfOtherProcesses) {
   Folder dir;
-  auto db = Database::open(dir.path / "a.db");
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
-  ASSERT_TRUE(db->script("CREATE TABLE t (x)"));
+  ASSERT_TRUE(db->script("CREATE TABLE t (x INTEGER)"));
   auto before = *db->data_version();
-  ASSERT_TRUE(db->run("INSERT INTO t VALUES (1)"));
+  auto insert = [](Database& into) {
+    return into.transaction([&]() -> Result<void> {
+      auto done = into.run("INSERT INTO t VALUES (1)");
+      if (!done) return done.take_error();
+      return {};
+    });
+  };
+  ASSERT_TRUE(insert(*db));
   EXPECT_EQ(*db->data_version(), before);  // one's own writes do not count
+  {
+    auto near = open_in(dir.path, "a");
+    ASSERT_TRUE(near && insert(*near));
+    EXPECT_NE(*db->data_version(), before);  // of this process: at once
+  }
+  ::usleep(on_postgres() ? 200'000 : 0);
+  before = *db->data_version();
   ASSERT_EQ(in_child([&] {
-              auto other = Database::open(dir.path / "a.db");
-              return other && other->run("INSERT INTO t VALUES (2)") ? 0 : 1;
+              auto other = open_in(dir.path, "a");
+              return other && insert(*other) ? 0 : 1;
             }),
             0);
+  for (int i = 0; i < 200 && *db->data_version() == before; ++i) ::usleep(10'000);  // of another: when it is heard of
   EXPECT_NE(*db->data_version(), before);
+}
+
+TEST(PortableSql, OnlyWordsAreTranslated) {
+  auto said = [](const char* sql) { return to_postgres(sql).sql; };
+  EXPECT_EQ(said("SELECT ?, ?2, ? WHERE a = '?''?' -- ?\nAND \"x?\" = x'0aff'"), "SELECT $1, $2, $3 WHERE a = '?''?' \nAND \"x?\" = '\\x0aff'::bytea");
+  EXPECT_EQ(to_postgres("?3 ?1 ?3").values, 3);
+  EXPECT_EQ(said("CREATE TABLE t (seq INTEGER PRIMARY KEY AUTOINCREMENT, INTEGERS INTEGER, x BLOB DEFAULT x'') STRICT"),
+            "CREATE TABLE t (seq BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, INTEGERS BIGINT, x BYTEA DEFAULT '\\x'::bytea) ");
+}
+
+TEST(PortableSql, EveryTextComesBack) {
+  using namespace std::string_literals;
+  for (const std::string& text : {""s, "plain"s, "naïve 𝄞"s, "a\0b"s, "\xff\xfe"s, "\xed\xa0\x80"s, "\xf3\xb0\x81\x81"s, "\xf3\xb0"s, "\xf3\xb0\x84\x80"s, "\xc3"s,
+                                  "\xe0\x80\x80\xf3\xb0\x83\xbf\0"s}) {
+    const auto kept = kept_text(text);
+    EXPECT_EQ(text_from_kept(kept), text);
+    EXPECT_EQ(kept.find('\0'), std::string::npos);
+    EXPECT_EQ(kept_text("x" + text), "x" + kept);
+  }
+  EXPECT_EQ(kept_text("naïve 𝄞"), "naïve 𝄞");
+  unsigned seed = 7;
+  for (int round = 0; round < 2000; ++round) {
+    std::string text;
+    for (int i = 0; i < 12; ++i) text += "\0\xf3\xb0\x80\x83\xbf\xe0\xa0""a\xc3\xed\xf4"[(seed = seed * 1103515245 + 12345) / 65536 % 12];
+    EXPECT_EQ(text_from_kept(kept_text(text)), text);
+  }
+}
+
+// The server goes and comes again under an open connection: errors meanwhile say so, and nothing is written twice or in half.
+TEST(Postgres, AConnectionIsMadeAnew) {
+  if (!on_postgres()) GTEST_SKIP() << "of PostgreSQL";
+  Folder dir;
+  auto place = place_in(dir.path);
+  auto db = open_state(place, Use::server);
+  auto watcher = open_connection(place, Use::watcher);
+  ASSERT_TRUE(db && watcher);
+  auto second = open_connection(place, Use::server);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, Code::conflict);
+  EXPECT_NE(second.error().message.find("another server"), std::string::npos);
+  const auto before = *watcher->data_version();
+  SessionRecords records(*db);
+  ASSERT_TRUE(records.started("s_1", "u_1", "", "nest", at(1)));
+  auto server = [](const char* command) {
+    return std::system((std::string(MYELIN_SOURCE_DIR "/tests/postgres ") + command + " " + test::postgres_folder()).c_str());
+  };
+  auto failed = db->transaction([&]() -> Result<void> {
+    EXPECT_TRUE(db->run("UPDATE sessions SET owner = 'u_2'"));
+    EXPECT_EQ(server("kill"), 0);
+    auto lost = db->run("UPDATE sessions SET owner = 'u_3'");
+    EXPECT_FALSE(lost);
+    EXPECT_EQ(server("run"), 0);
+    EXPECT_EQ(db->run("UPDATE sessions SET owner = 'u_4'").error().code, Code::unavailable);  // not outside of its transaction
+    return {};
+  });
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::unavailable);
+  EXPECT_EQ((*records.find("s_1"))->owner, "u_1");
+  bool again = false;
+  for (int i = 0; i < 100 && !again; ++i, ::usleep(20'000)) again = watcher->data_version().ok();
+  EXPECT_NE(*watcher->data_version(), before);
+  EXPECT_EQ(server("stop"), 0);
+  auto down = records.find("s_1");
+  ASSERT_FALSE(down);
+  EXPECT_EQ(down.error().code, Code::unavailable);
+  EXPECT_EQ(server("run"), 0);
+  ::usleep(400'000);
+  EXPECT_TRUE(*records.find("s_1"));
+  ASSERT_TRUE(records.started("s_2", "u_1", "", "nest", at(2)));
+  EXPECT_EQ(server("stop"), 0);
+  EXPECT_EQ(server("run"), 0);
+  EXPECT_TRUE(*records.find("s_2"));  // it was idle: nothing is noticed
+}
+
+TEST(Postgres, NoPasswordIsShown) {
+  for (const char* url : {"postgresql://anna:s3cret@127.0.0.1:1/lab", "postgresql://127.0.0.1:1/lab?user=anna&password=s3cret",
+                          "postgresql://anna:s3cret@host:port:x/lab?nonsense=1", "postgresql://anna:s3cret@[x/lab"}) {
+    auto refused = Database::connect(url);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ((refused.error().message + refused.error().detail).find("s3cret"), std::string::npos) << refused.error().message;
+  }
 }
 
 TEST(Migrate, StepsRunOnceInOrder) {
   Folder dir;
-  auto db = Database::open(dir.path / "a.db");
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
-  std::vector<Migration> steps = {sql("CREATE TABLE a (x); INSERT INTO a VALUES (1)")};
+  std::vector<Migration> steps = {sql("CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (1)")};
   ASSERT_TRUE(migrate(*db, steps));
   ASSERT_TRUE(migrate(*db, steps));
-  steps.push_back(sql("ALTER TABLE a ADD COLUMN y DEFAULT 3"));
+  steps.push_back(sql("ALTER TABLE a ADD COLUMN y INTEGER DEFAULT 3"));
   steps.push_back(sql("UPDATE a SET x = x + y"));
   ASSERT_TRUE(migrate(*db, steps));
   ASSERT_TRUE(migrate(*db, steps));
@@ -175,11 +291,10 @@ TEST(Migrate, StepsRunOnceInOrder) {
 
 TEST(Migrate, SurvivesBeingKilledInTheMiddle) {
   Folder dir;
-  auto file = dir.path / "a.db";
-  const char* create = "CREATE TABLE a (x); INSERT INTO a VALUES (1)";
-  const char* half = "CREATE TABLE b (x); UPDATE a SET x = 2";
+  const char* create = "CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (1)";
+  const char* half = "CREATE TABLE b (x INTEGER); UPDATE a SET x = 2";
   int status = in_child([&] {
-    auto db = Database::open(file);
+    auto db = open_in(dir.path, "a");
     std::vector<Migration> steps = {sql(create), [&](Database& d) -> Result<void> {
                                       if (!d.script(half)) ::_exit(1);
                                       ::_exit(42);
@@ -188,37 +303,37 @@ TEST(Migrate, SurvivesBeingKilledInTheMiddle) {
     return 2;
   });
   ASSERT_EQ(status, 42);
-  auto db = Database::open(file);
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
   EXPECT_EQ(number(*db, "SELECT version FROM schema_version"), 1);
   EXPECT_EQ(number(*db, "SELECT x FROM a"), 1);
-  EXPECT_EQ(number(*db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'"), 0);
+  EXPECT_EQ(tables(*db).count("b"), 0u);
   ASSERT_TRUE(migrate(*db, {sql(create), sql(half)}));
   EXPECT_EQ(number(*db, "SELECT x FROM a"), 2);
 }
 
 TEST(Migrate, AFailingStepLeavesTheVersionBefore) {
   Folder dir;
-  auto db = Database::open(dir.path / "a.db");
+  auto db = open_in(dir.path, "a");
   ASSERT_TRUE(db);
-  EXPECT_FALSE(migrate(*db, {sql("CREATE TABLE a (x)"), sql("CREATE TABLE b (x); nonsense")}));
+  EXPECT_FALSE(migrate(*db, {sql("CREATE TABLE a (x INTEGER)"), sql("CREATE TABLE b (x INTEGER); nonsense")}));
   EXPECT_EQ(number(*db, "SELECT version FROM schema_version"), 1);
-  EXPECT_EQ(number(*db, "SELECT count(*) FROM sqlite_master WHERE name = 'b'"), 0);
+  EXPECT_EQ(tables(*db).count("b"), 0u);
 }
 
 TEST(Migrate, ProcessesThatStartTogetherDoEachStepOnce) {
   Folder dir;
-  std::vector<Migration> steps = {sql("CREATE TABLE a (x); INSERT INTO a VALUES (0)"), [](Database& d) {
+  std::vector<Migration> steps = {sql("CREATE TABLE a (x INTEGER); INSERT INTO a VALUES (0)"), [](Database& d) {
                                     ::usleep(3'000);
                                     return d.script("UPDATE a SET x = x + 1");
                                   }};
   for (int round = 0; round < 20; ++round) {  // what one of them sees of another's first step is a matter of microseconds
-    auto file = dir.path / (std::to_string(round) + ".db");
+    const std::string file = std::to_string(round);
     std::vector<pid_t> children;
     for (int i = 0; i < 6; ++i) {
       pid_t pid = ::fork();
       if (pid == 0) {
-        auto db = Database::open(file);
+        auto db = open_in(dir.path, file);
         ::_exit(db && migrate(*db, steps) ? 0 : 1);
       }
       children.push_back(pid);
@@ -228,7 +343,7 @@ TEST(Migrate, ProcessesThatStartTogetherDoEachStepOnce) {
       ::waitpid(pid, &status, 0);
       EXPECT_EQ(status, 0);
     }
-    auto db = Database::open(file);
+    auto db = open_in(dir.path, file);
     ASSERT_TRUE(db);
     EXPECT_EQ(number(*db, "SELECT x FROM a"), 1);
   }
@@ -237,31 +352,31 @@ TEST(Migrate, ProcessesThatStartTogetherDoEachStepOnce) {
 TEST(Migrate, RefusesANewerFileAndAForeignOne) {
   Folder dir;
   {
-    auto db = Database::open(dir.path / "myelin.db");
+    auto db = open_in(dir.path, "myelin");
     ASSERT_TRUE(db);
     auto steps = migrations();
-    steps.push_back(sql("CREATE TABLE future (x)"));
+    steps.push_back(sql("CREATE TABLE future (x INTEGER)"));
     ASSERT_TRUE(migrate(*db, steps));
   }
-  auto newer = open_state(dir.path);
+  auto newer = open_state(place_in(dir.path));
   ASSERT_FALSE(newer);
   EXPECT_EQ(newer.error().code, Code::conflict);
   const auto known = migrations().size();
   EXPECT_NE(newer.error().message.find("newer Myelin (schema " + std::to_string(known + 1) + ", this one knows " +
                                        std::to_string(known) + ")"), std::string::npos)
       << newer.error().message;
-  auto foreign = Database::open(dir.path / "other.db");
+  auto foreign = open_in(dir.path, "other");
   ASSERT_TRUE(foreign);
-  ASSERT_TRUE(foreign->script("CREATE TABLE holiday_photos (x)"));
+  ASSERT_TRUE(foreign->script("CREATE TABLE holiday_photos (x INTEGER)"));
   auto refused = migrate(*foreign, migrations());
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().message.find("another program"), std::string::npos);
-  EXPECT_EQ(number(*foreign, "SELECT count(*) FROM sqlite_master"), 1);
+  EXPECT_EQ(tables(*foreign), (std::set<std::string>{"holiday_photos"}));
 }
 
 TEST(SessionRecords, KeepTheCauseUntilItWasTold) {
   Folder dir;
-  auto db = open_state(dir.path);
+  auto db = open_state(place_in(dir.path));
   ASSERT_TRUE(db) << db.error().message;
   SessionRecords records(*db);
   EXPECT_FALSE(*records.latest_for("u_1", "", "nest"));
@@ -296,7 +411,7 @@ TEST(SessionRecords, KeepTheCauseUntilItWasTold) {
 
 TEST(SessionRecords, NamesOwnersAndEnginesAreApart) {
   Folder dir;
-  auto db = open_state(dir.path);
+  auto db = open_state(place_in(dir.path));
   ASSERT_TRUE(db);
   SessionRecords records(*db);
   ASSERT_TRUE(records.started("s_1", "u_1", "", "nest", at(1)));
@@ -320,7 +435,7 @@ TEST(SessionRecords, NamesOwnersAndEnginesAreApart) {
 TEST(SessionRecords, ARestartMarksWhatRanAndAWeekForgets) {
   Folder dir;
   {
-    auto db = open_state(dir.path);
+    auto db = open_state(place_in(dir.path));
     ASSERT_TRUE(db);
     SessionRecords records(*db);
     ASSERT_TRUE(records.started("s_b", "u_1", "b", "nest", at(2)));
@@ -328,7 +443,7 @@ TEST(SessionRecords, ARestartMarksWhatRanAndAWeekForgets) {
     ASSERT_TRUE(records.started("s_c", "u_1", "c", "nest", at(3)));
     ASSERT_TRUE(*records.ended("s_c", {"exit", "exit code 3"}, "", at(4)));
   }
-  auto db = open_state(dir.path);
+  auto db = open_state(place_in(dir.path));
   ASSERT_TRUE(db);
   SessionRecords records(*db);
   auto lost = records.mark_all_running_as_lost("server restarted at noon", at(100));
@@ -349,6 +464,7 @@ TEST(SessionRecords, ARestartMarksWhatRanAndAWeekForgets) {
 }
 
 TEST(AccountRecords, TokensOfAnOlderFileBecomeUsersWithTokens) {
+  FILES_ONLY;
   Folder dir;
   const std::string hash("\0\x01hash", 6);
   {
@@ -375,7 +491,7 @@ TEST(AccountRecords, TokensOfAnOlderFileBecomeUsersWithTokens) {
 
 TEST(AccountRecords, AChangeMarksItsRows) {
   Folder dir;
-  auto db = open_state(dir.path);
+  auto db = open_state(place_in(dir.path));
   ASSERT_TRUE(db);
   AccountRecords records(*db);
   auto before = *records.changes();
@@ -397,7 +513,7 @@ TEST(AccountRecords, AChangeMarksItsRows) {
 
 TEST(AccountRecords, OfANamesUsersOnlyTheAskedAreFound) {
   Folder dir;
-  auto db = open_state(dir.path);
+  auto db = open_state(place_in(dir.path));
   ASSERT_TRUE(db);
   AccountRecords records(*db);
   for (const char* name : {"anna", "100%", "a_b", "Bob"}) {

@@ -448,7 +448,8 @@ def test_names_are_data(desk):
 
 def test_users_by_the_command_line(desk):
     def myelin(*words, stdin=""):
-        return subprocess.run([BINARY, *words, "--data", desk.server.data], input=stdin, capture_output=True, text=True, timeout=60)
+        return subprocess.run([BINARY, *words, "--data", desk.server.data], input=stdin, capture_output=True, text=True, timeout=60,
+                              env=desk.server.environment)
 
     link = myelin("user", "add", "cleo", "--email", "cleo@lab.example").stdout.strip()
     assert desk.server.client(None).post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": PASSWORD}).status == 204

@@ -54,6 +54,11 @@ std::optional<http::Response> recognise(Context& context, const http::Request& r
       return std::nullopt;
     }
 
+  if (known.blind()) {
+    auto response = say(context, 503, "The accounts cannot be read at the moment");
+    response.headers.set("Retry-After", "3");
+    return response;
+  }
   using accounts::JwtFault;
   const auto jwt = accounts::verify_jwt(caller.token, known.secret(), std::chrono::system_clock::now());
   switch (jwt.fault) {
