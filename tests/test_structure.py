@@ -18,7 +18,7 @@ RULE = {
     "worker": {"async", "os", "codec"},
     "accounts": {"store"},
     "session": {"worker", "accounts", "store", "run"},
-    "function": {"session"},
+    "function": {"session", "cell"},
     "live": {"session"},
     "http": {"async", "os", "codec"},
     "api": {"http", "live", "function", "session", "run", "accounts", "store", "worker", "cell"},

@@ -72,22 +72,26 @@ bool numeric(const std::string& name) {
   return ipv6 || ipv4(name);
 }
 
+// A page's WebSocket can't set headers: its token is one of the subprotocols that it offers.
+std::optional<std::string_view> offered_token(const http::Request& request) {
+  std::string_view offered = request.headers.get("Sec-WebSocket-Protocol");
+  constexpr std::string_view mark = "token.";
+  if (!request.wants_web_socket()) return std::nullopt;
+  for (auto one = http::next_item(offered); !one.empty(); one = http::next_item(offered))
+    if (one.starts_with(mark)) return one.substr(mark.size());
+  return std::nullopt;
+}
+
 std::string_view token_of(const http::Request& request) {
   if (auto* own = request.headers.find("NESTServerAuth")) return *own;
   std::string_view authorization = request.headers.get("Authorization");
   if (authorization.size() > 7 && http::iequals(authorization.substr(0, 7), "Bearer ")) return http::trim(authorization.substr(7));
-  // A page's WebSocket can't set headers: its token is one of the subprotocols that it offers.
-  std::string_view offered = request.headers.get("Sec-WebSocket-Protocol");
-  constexpr std::string_view mark = "token.";
-  if (!request.wants_web_socket()) return {};
-  for (auto one = http::next_item(offered); !one.empty(); one = http::next_item(offered))
-    if (one.starts_with(mark)) return one.substr(mark.size());
-  return {};
+  return offered_token(request).value_or(std::string_view());
 }
 
 // Any credentials, right or wrong.
 bool has_token(const http::Request& request) {
-  return request.headers.has("NESTServerAuth") || request.headers.has("Authorization");
+  return request.headers.has("NESTServerAuth") || request.headers.has("Authorization") || offered_token(request);
 }
 
 bool wants_page(const http::Request& request) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "accounts/accounts.hpp"
-#include "api/neuroapi/gate.hpp"
+#include "api/gate.hpp"
 #include "async/pool.hpp"
 #include "base/result.hpp"
 #include "http/cors.hpp"
@@ -59,7 +59,7 @@ struct Context {
   const http::Server* http = nullptr;        // for its metrics
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
-  neuroapi::Gate public_calls;
+  Gate public_calls;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

@@ -18,6 +18,7 @@
 #include "cli/backup.hpp"
 #include "cli/engine_options.hpp"
 #include "function/drafts.hpp"
+#include "function/run_cell.hpp"
 #include "function/functions.hpp"
 #include "function/sweeps.hpp"
 #include "http/server.hpp"
@@ -311,6 +312,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     function_options.runner.batch = cores;
     function::Functions functions(loop, pool, sessions, runs, jobs, std::move(function_options));
     if (auto opened = functions.open(); !opened) return fail(opened.error());
+    if (auto added = functions.add(function::run_cell()); !added) return fail(added.error());
     function::Drafts drafts(pool, database_pool, *database, functions, (config.data / "packages" / "drafts").string());
     function::Sweeps sweeps(loop, pool, sessions, jobs, functions, (config.data / "scratch").string());
 

@@ -63,6 +63,24 @@ void Catalog::put(Published package) {
 
 void Catalog::withdraw(const std::string& owner, const std::string& name) { of_users_.erase({owner, name}); }
 
+void Catalog::pass_on(const std::string& from, const std::string& to, const std::string& to_name, const std::vector<std::string>& names) {
+  for (const auto& name : names) {
+    auto found = of_users_.find({from, name});
+    if (found == of_users_.end()) continue;
+    Published package = std::move(found->second);
+    of_users_.erase(found);
+    package.owner = to;
+    package.owner_name = to_name;
+    for (auto& function : package.functions) {
+      auto changed = std::make_shared<Function>(*function);
+      changed->owner = to;
+      changed->owner_name = to_name;
+      function = std::move(changed);
+    }
+    put(std::move(package));
+  }
+}
+
 void Catalog::complete() { complete_.set(); }
 
 Task<void> Catalog::completed() {

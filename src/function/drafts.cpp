@@ -410,6 +410,29 @@ Task<Result<void>> Drafts::withdraw(session::User user, std::string package) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Drafts::pass_on(std::string from, std::string to, std::string to_name) {
+  store::Database* database = &database_;
+  auto change = [database, from, to, to_name] { return store::PackageRecords(*database).pass_on(from, to, to_name); };
+  auto names = co_await async::on_pool(database_pool_, std::move(change));
+  if (!names) co_return names.take_error();
+  functions_.catalog()->pass_on(from, to, to_name, *names);
+  std::string old_place = directory_ + "/" + from, new_place = directory_ + "/" + to;
+  auto move = [old_place, new_place]() -> Result<void> {
+    std::error_code error;
+    if (!fs::is_directory(old_place, error)) return {};
+    fs::create_directory(new_place, error);
+    fs::permissions(new_place, fs::perms::owner_all, error);
+    for (const auto& entry : fs::directory_iterator(old_place, error)) {
+      const fs::path to_be = fs::path(new_place) / entry.path().filename();
+      if (fs::exists(fs::symlink_status(to_be, error))) continue;
+      fs::rename(entry.path(), to_be, error);
+      if (error) return Error{Code::internal, "a draft could not be passed on: " + error.message(), ""};
+    }
+    return {};
+  };
+  co_return co_await async::on_pool(pool_, std::move(move));
+}
+
 Task<Result<FunctionPtr>> Drafts::version(Published current, std::string callable, std::int64_t number) {
   Error none{Code::not_found, current.name + " has no version " + std::to_string(number) + " with a function " + callable, ""};
   std::string owner = current.owner;

@@ -57,6 +57,8 @@ class Drafts {
   async::Task<Result<Published>> publish(session::User user, std::string package, std::string audience);
   /// No version can be called any more. not_found if there is none.
   async::Task<Result<void>> withdraw(session::User user, std::string package);
+  /// What `from` published and drafted becomes another's, but for packages whose names that one has already: they are kept as they are.
+  async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name);
   /// A function of a published version of the package that `current` is the newest version of.
   async::Task<Result<FunctionPtr>> version(Published current, std::string callable, std::int64_t number);
 

@@ -53,17 +53,26 @@ Answering& Answering::array(const std::vector<double>& values, const std::vector
   return *this;
 }
 
+Answering& Answering::octets(std::string bytes) {
+  Part part;
+  part.shape = {bytes.size()};
+  part.data = std::move(bytes);
+  part.octets = true;
+  parts_.push_back(std::move(part));
+  return *this;
+}
+
 Result<session::Answer> Answering::finish(std::string_view before, std::string_view after) && {
   if (parts_.empty()) text("null");
   if (parts_.front().shape.empty()) parts_.front().data.insert(0, before);
-  else if (!before.empty()) parts_.insert(parts_.begin(), Part{std::string(before), {}});
+  else if (!before.empty()) parts_.insert(parts_.begin(), Part{std::string(before), {}, false});
   text(after);
   std::string body, payload;
   put<std::uint32_t>(body, static_cast<std::uint32_t>(parts_.size()));
   for (auto& part : parts_) {
     const bool is_array = !part.shape.empty();
     body += static_cast<char>(is_array ? codec::PieceKind::array : codec::PieceKind::text);
-    body += static_cast<char>(is_array ? codec::Dtype::f64 : codec::Dtype::none);
+    body += static_cast<char>(!is_array ? codec::Dtype::none : part.octets ? codec::Dtype::u8 : codec::Dtype::f64);
     body += static_cast<char>(part.shape.size());
     body += '\0';
     put<std::uint32_t>(body, 0);

@@ -24,12 +24,15 @@ class Answering {
   Answering& array(const std::vector<double>& values);
   /// C order; the product of the shape is the number of values, of which there is at least one dimension.
   Answering& array(const std::vector<double>& values, const std::vector<std::uint64_t>& shape);
+  /// Bytes as an array of u8: a picture.
+  Answering& octets(std::string bytes);
   [[nodiscard]] Result<session::Answer> finish(std::string_view before, std::string_view after) &&;
 
  private:
   struct Part {
     std::string data;
     std::vector<std::uint64_t> shape;  // empty: text
+    bool octets = false;               // else f64
   };
   std::vector<Part> parts_;
 };
@@ -40,6 +43,8 @@ struct Native {
   std::string declaration;  // JSON as spec/worker-protocol.md has it for "read"
   std::string version;      // what a change of its results changes
   std::function<Result<Answering>(const json::object& parameters, const std::function<bool()>& cancelled)> call;
+  /// Its picture as PNG or SVG, likewise; may be missing.
+  std::function<Result<std::string>(const json::object& parameters, bool svg, const std::function<bool()>& cancelled)> picture = {};
 };
 
 struct Function {

@@ -253,8 +253,14 @@ Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Han
   auto of = asked.function;
   auto until = std::chrono::steady_clock::now() + deadline;
   const bool bare = asked.bare;
-  auto work = [of, parameters, handle, until, bare]() -> Result<session::Answer> {
+  const std::string media = asked.picture;
+  auto work = [of, parameters, handle, until, bare, media]() -> Result<session::Answer> {
     auto cancelled = [handle, until] { return handle->stop.load(std::memory_order_relaxed) || std::chrono::steady_clock::now() > until; };
+    if (!media.empty()) {
+      auto drawn = of->native->picture(*parameters, media == "image/svg+xml", cancelled);
+      if (!drawn) return drawn.take_error();
+      return std::move(Answering().octets(std::move(*drawn))).finish("{\"bytes\":", "}");
+    }
     auto answer = of->native->call(*parameters, cancelled);
     if (!answer) return answer.take_error();
     return std::move(*answer).finish(bare ? "" : "{\"data\":", bare ? "" : ",\"stdout\":\"\"}");
@@ -285,12 +291,12 @@ Task<Result<Answered>> Functions::call(Asked asked, std::shared_ptr<Handle> hand
   if (limits.call_deadline.count() > 0) deadline = std::min(deadline, limits.call_deadline);
   if (asked.timeout.count() > 0) deadline = std::min(deadline, asked.timeout);
   if (of->declaration.limits.seconds > 0) deadline = std::min(deadline, milliseconds(std::max<std::int64_t>(1, static_cast<std::int64_t>(of->declaration.limits.seconds * 1000))));
-  if (of->declaration.limits.memory_bytes > 0)
-    limits.memory_bytes = limits.memory_bytes ? std::min(limits.memory_bytes, of->declaration.limits.memory_bytes) : of->declaration.limits.memory_bytes;
+  for (auto most : {of->declaration.limits.memory_bytes, asked.memory_bytes})
+    if (most > 0) limits.memory_bytes = limits.memory_bytes ? std::min(limits.memory_bytes, most) : most;
 
   Result<session::Answer> answer = Error{Code::internal, "", ""};
   if (of->native) {
-    if (!asked.picture.empty()) co_return Error{Code::bad_request, "this function gives no picture", ""};
+    if (!asked.picture.empty() && !of->native->picture) co_return Error{Code::bad_request, "this function gives no picture", ""};
     answer = co_await native(std::move(asked), handle, deadline);
   } else {
     auto where = reader_.places(of->declaration.engine, of->shown, of->mechanisms);

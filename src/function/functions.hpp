@@ -36,6 +36,7 @@ struct Asked {
   std::string nonfinite = "null"; // of the result's text
   std::string picture;            // the media type of the picture that is wanted, instead of values
   std::chrono::milliseconds timeout{0};
+  std::uint64_t memory_bytes = 0; // at most, where not 0
   std::optional<std::uint64_t> seed;
   json::object more;              // parameters on top: a sweep's point
   bool bare = false;              // the value alone, without {"data": …}

@@ -337,7 +337,8 @@ Result<Session> Manager::create_bare(User user, std::string engine, Bare what) {
   auto session = std::make_shared<Session::Impl>(*self, std::move(user), engine, "", limits, false);
   session->bare = std::make_shared<const Bare>(std::move(what));
   session->record_at_start = false;
-  session->recorded = true;  // never
+  session->recorded = true;  // never: nothing waits for it
+  session->start_written.set();
   self->put(session);
   return Session(session);
 }

@@ -551,6 +551,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   if (!self->bare) log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
 
   // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.
+  if (self->record_at_start && !self->recorded) co_await record(self);  // it was never more than asked for
   if (wanted) {
     co_await self->end_written.wait();
   } else if (self->recorded && !self->bare) {

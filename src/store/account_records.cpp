@@ -169,19 +169,26 @@ Result<std::optional<UserRecord>> AccountRecords::user_by_subject(std::string_vi
   return one_user(database_, "issuer = ? AND subject = ? AND deleted_ms IS NULL", {issuer, subject});
 }
 
+namespace {
+
+constexpr std::string_view is_containing =
+    "deleted_ms IS NULL AND (lower(username) LIKE ? ESCAPE '\\' OR lower(coalesce(email, '')) LIKE ? ESCAPE '\\')";
+
+}  // namespace
+
 Result<std::vector<UserRecord>> AccountRecords::users(std::int64_t offset, std::int64_t limit, std::string_view containing) {
   std::vector<UserRecord> users;
   const std::string like = pattern_containing(containing);
   auto asked = database_.query("SELECT " + std::string(user_columns) +
-                                   " FROM users WHERE deleted_ms IS NULL AND (lower(username) LIKE ? ESCAPE '\\' OR "
-                                   "lower(coalesce(email, '')) LIKE ? ESCAPE '\\') ORDER BY number LIMIT ? OFFSET ?",
+                                   " FROM users WHERE " + std::string(is_containing) + " ORDER BY number LIMIT ? OFFSET ?",
                                {like, like, limit, offset}, [&](const Row& row) { users.push_back(read_user(row)); });
   if (!asked) return asked.take_error();
   return users;
 }
 
-Result<std::int64_t> AccountRecords::count_users() {
-  return one_number(database_, "SELECT count(*) FROM users WHERE deleted_ms IS NULL", {});
+Result<std::int64_t> AccountRecords::count_users(std::string_view containing) {
+  const std::string like = pattern_containing(containing);
+  return one_number(database_, "SELECT count(*) FROM users WHERE " + std::string(is_containing), {like, like});
 }
 
 Result<bool> AccountRecords::was_number(std::int64_t number) {

@@ -109,7 +109,7 @@ class AccountRecords {
   Result<std::optional<UserRecord>> user_by_subject(std::string_view issuer, std::string_view subject);
   /// Those not deleted, by number.
   Result<std::vector<UserRecord>> users(std::int64_t offset, std::int64_t limit, std::string_view containing = "");
-  Result<std::int64_t> count_users();
+  Result<std::int64_t> count_users(std::string_view containing = "");
   Result<bool> was_number(std::int64_t number);  // of a user, or of one that was deleted
   Result<std::int64_t> count_admins();  // active ones
   Result<void> signed_in(std::string_view user_id, Time when);

@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -142,7 +143,7 @@ def test_wrong_bodies_of_signing_in(desk):
     odd = ["' OR 1=1 --", "admin\x00", "../../admin", "{{7*7}}", "a" * 5000, "admin'--", "%s%n", "\u202eadmin"]
     for name in odd:
         assert post("/v1/auth/sign-in", {"username": name, "password": "x" * 20}).status in (401, 429), name
-    assert post("/v1/auth/sign-in", {"username": "admin2", "password": "y" * 100_000}).status in (401, 429)
+    assert post("/v1/auth/sign-in", {"username": "admin2", "password": "y" * 100_000}).status == 413
 
 
 def cookie_of(answer):
@@ -343,7 +344,7 @@ def test_a_tokens_kernel_is_one_a_client(desk):
     assert (notebook.call("GetKernelStatus", "network_size"), desktop.call("GetKernelStatus", "network_size")) == (3, 5)
     renewed = bearer(desk.server, kim.post("/v1/auth/desktop", {}).json()["token"])
     assert renewed.call("GetKernelStatus", "network_size") == 5  # another token, the same kernel
-    assert desktop.get("/v1/runs").status == 200 and desktop.post("/v1/tokens", {"name": "x"}).status == 403
+    assert desktop.get("/v1/runs").status == 403 and desktop.post("/v1/tokens", {"name": "x"}).status == 403
 
 
 def test_what_was_granted(desk):
@@ -398,7 +399,8 @@ def test_a_deactivated_user_has_nothing_open_a_second_later(desk):
     began = time.monotonic()
     assert desk.operator.request("PATCH", "/v1/users/" + user["id"], json_body={"active": False}).status == 200
     assert dora.get("/v1/me").status == 401
-    stream.read()  # to its end
+    with contextlib.suppress(http.client.IncompleteRead):  # it is cut, not ended
+        stream.read()
     assert time.monotonic() - began < 5
     wait_until(lambda: desk.operator.get("/v1/sessions/" + session.id).json()["state"] == "ended", "its session ended", 5)
     assert desk.sign_in("dora").status == 403

@@ -93,7 +93,7 @@ Task<http::Response> function(Context& context, Caller caller, http::Request req
     co_return restful_reply(context, 500, Value::Object{{"message", "Internal Server Error"}});
   }
   const Error& error = result.error();
-  const int status = error.code == Code::not_found ? 404 : error.code == Code::too_many ? 429 : error.code == Code::unavailable ? 503 : 400;
+  const int status = error.code == Code::not_found ? 404 : error.code == Code::forbidden ? 403 : error.code == Code::too_many ? 429 : error.code == Code::unavailable ? 503 : 400;
   auto response = restful_reply(context, status, Value::Object{{"error", error.message}});
   if (status == 429 || status == 503) response.headers.set("Retry-After", "3");
   co_return response;

@@ -9,10 +9,12 @@
 #include <cstring>
 #include <span>
 
+#include "api/answer.hpp"
 #include "api/neuroapi/python_json.hpp"
 #include "cell/analysis.hpp"
 #include "cell/picture.hpp"
 #include "cell/simulate.hpp"
+#include "function/functions.hpp"
 
 namespace myelin::api::neuroapi {
 namespace {
@@ -122,6 +124,34 @@ Result<std::string> run_cell(const cell::Parameters& parameters, std::chrono::se
   return "\"b'" + base64(cell::draw(input, cell::PictureFormat::png)) + "'\"";
 }
 
+// Any other function that the one who asks may call. NaN and infinities are written bare, as Python does.
+Task<Result<std::string>> published(Context& context, accounts::Identity who, std::string name, std::string params_json) {
+  const Error none{Code::not_found, "there is no function of this name that you may call", ""};
+  if (who.role == accounts::Role::anonymous) co_return none;
+  auto catalog = context.functions.catalog();
+  auto caller = who;
+  auto found = co_await function::Catalog::find(catalog, std::move(caller), std::move(name));
+  if (!found && found.error().code == Code::not_found) co_return none;
+  if (!found) co_return found.take_error();
+  if (!context.settings.exec && !(*found)->native) co_return Error{Code::forbidden, "running scripts is turned off on this server", ""};
+  function::Asked call;
+  call.user = {who.user_id, who.name, who.is_operator};
+  call.function = *found;
+  call.body = "{\"parameters\":" + params_json + "}";
+  auto terms = function::read_terms(call.body);
+  if (!terms) co_return terms.take_error();
+  call.given = std::move(terms->given);
+  call.exact = terms->exact;
+  call.nonfinite = "bare";
+  call.bare = true;
+  auto answered = co_await context.functions.call(std::move(call), std::make_shared<function::Handle>());
+  if (!answered) co_return answered.take_error();
+  auto rope = std::make_shared<codec::Rope>(std::move(answered->answer.rope));
+  auto reader = reader_of(answered->answer.memfd);
+  auto encode = [rope, reader] { return codec::encode_all(*rope, codec::Format::json, codec::Nonfinite::bare, reader); };
+  co_return co_await async::on_pool(context.pool, std::move(encode));
+}
+
 }  // namespace
 
 Task<Result<std::string>> call_function(Context& context, accounts::Identity who, std::string name, std::string params_json) {
@@ -142,7 +172,7 @@ Task<Result<std::string>> call_function(Context& context, accounts::Identity who
     auto job = [cell = *cell] { return run_cell(cell, member_time); };
     co_return co_await async::on_pool(context.pool, std::move(job));
   }
-  co_return Error{Code::not_found, "there is no function of this name; there are return_params and run_cell", ""};
+  co_return co_await published(context, std::move(who), std::move(name), std::move(params_json));
 }
 
 }  // namespace myelin::api::neuroapi

@@ -25,7 +25,9 @@ bool cookie_works(const http::Request& request) {
 }
 
 json::object signed_in(Context& context, const accounts::SignedIn& in) {
-  json::object out{{"user", describe_me(context, in.identity)}};
+  auto identity = in.identity;
+  identity.by_cookie = !in.cookie.empty();
+  json::object out{{"user", describe_me(context, identity)}};
   if (!in.access_token.empty()) {
     out["access_token"] = in.access_token;
     out["token_type"] = "Bearer";

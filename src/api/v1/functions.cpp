@@ -15,15 +15,10 @@ namespace {
 namespace json = boost::json;
 using std::chrono::milliseconds;
 
+constexpr milliseconds public_time{10'000};          // of a call without a token
+constexpr std::uint64_t public_memory = 512ull << 20;
 constexpr std::chrono::hours job_kept{24};
 constexpr std::chrono::minutes export_kept{10};  // of a call whose answer is a file
-
-}  // namespace
-
-namespace {
-
-// Whoever has to change their password first sees what everybody sees.
-accounts::Identity caller_of(const Asked& asked) { return asked.who.must_change ? accounts::anonymous_identity() : asked.who; }
 
 }  // namespace
 
@@ -50,7 +45,7 @@ Task<http::Response> list(Context& context, Asked asked) {
   auto catalog = context.functions.catalog();
   co_await catalog->completed();
   co_await function::Catalog::refresh(catalog);
-  auto who = caller_of(asked);
+  auto who = asked.who;
   json::array functions, errors;
   for (auto& one : catalog->list(who)) functions.push_back(describe(*one));
   for (auto* package : catalog->broken(who)) errors.push_back(problem_of_package(*package));
@@ -84,9 +79,14 @@ Task<Result<function::FunctionPtr>> find(Context& context, accounts::Identity ca
   co_return co_await context.drafts.version(std::move(current), std::move(callable), number);
 }
 
+// Who has not signed in is told to, whether or not there is such a function.
+http::Response not_found(const accounts::Identity& who, const Error& error) {
+  return who.role == accounts::Role::anonymous && error.code == Code::not_found ? sign_in_first() : call_problem(error);
+}
+
 Task<http::Response> show(Context& context, Asked asked) {
-  auto found = co_await find(context, caller_of(asked), asked.places[0], asked.request.query);
-  if (!found) co_return call_problem(found.error());
+  auto found = co_await find(context, asked.who, asked.places[0], asked.request.query);
+  if (!found) co_return not_found(asked.who, found.error());
   auto object = describe(**found);
   object["schema"] = function::schema_of((*found)->declaration);
   co_return json_reply(200, object);
@@ -214,6 +214,15 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
   call.timeout = terms->timeout;
   call.seed = terms->seed;
   const bool as_file = form.file || form.csv;
+  Gate::Place place;
+  if (asked.who.role == accounts::Role::anonymous) {
+    if (later || terms->keep || as_file) co_return sign_in_first();  // runs belong to somebody
+    auto entered = co_await Gate::enter(&context.public_calls);
+    if (!entered) co_return call_problem(Error{Code::too_many, "too many calls without a token at once; try again in a few seconds, or sign in", ""});
+    place = std::move(entered);
+    call.timeout = call.timeout.count() > 0 ? std::min(call.timeout, public_time) : public_time;
+    call.memory_bytes = public_memory;
+  }
   if (!later && !terms->keep && !as_file) {
     call.picture = form.picture;
     auto handle = std::make_shared<function::Handle>();
@@ -259,8 +268,8 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
 namespace {
 
 Task<http::Response> call(Context& context, Asked asked) {
-  auto found = co_await find(context, caller_of(asked), asked.places[0], asked.request.query);
-  if (!found) co_return call_problem(found.error());
+  auto found = co_await find(context, asked.who, asked.places[0], asked.request.query);
+  if (!found) co_return not_found(asked.who, found.error());
   co_return co_await invoke(context, std::move(asked), std::move(*found));
 }
 
@@ -274,11 +283,11 @@ constexpr std::string_view function_example =
 
 std::vector<Route> function_routes() {
   return {
-      {.method = "GET", .pattern = "/v1/functions", .handler = list, .needs = "open", .tag = "functions", .summary = "Functions that you may call, and packages that are broken",
+      {.method = "GET", .pattern = "/v1/functions", .handler = list, .needs = "public", .tag = "functions", .summary = "Functions that you may call, and packages that are broken",
        .answer = R"({"functions":[{"id":"cells.spikes","title":"Spikes of a cell"}],"errors":[{"package":"other","text":"SyntaxError: invalid syntax","file":"other.py","line":3}]})"},
-      {.method = "GET", .pattern = "/v1/functions/{name}", .handler = show, .needs = "open", .tag = "functions",
+      {.method = "GET", .pattern = "/v1/functions/{name}", .handler = show, .needs = "public", .tag = "functions",
        .summary = "One of them, with the JSON schema of its parameters. The name is package.function, or the function's alone where it is unique", .query = "version", .answer = function_example},
-      {.method = "POST", .pattern = "/v1/functions/{name}", .handler = call, .needs = "open", .tag = "functions",
+      {.method = "POST", .pattern = "/v1/functions/{name}", .handler = call, .needs = "public", .tag = "functions",
        .summary = "Call it. Accept: application/cbor, text/csv, application/zip (CSVs), application/x-npz, image/png and image/svg+xml give other forms. "
                   "Prefer: respond-async makes it a job", .query = "version",
        .body = R"({"parameters":{"amp":0.1},"keep":false,"title":"at rest","timeout_s":60,"seed":1})", .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},

@@ -77,7 +77,7 @@ json::object build() {
     if (!route.answer.empty()) answer["content"] = content(route.answer, "");
     json::object problem{{"$ref", "#/components/responses/problem"}};
     operation["responses"] = json::object{{std::to_string(route.status), std::move(answer)}, {"default", std::move(problem)}};
-    if (route.needs == "open") operation["security"] = json::array();
+    if (route.needs == "open" || route.needs == "public") operation["security"] = json::array();
     operation["x-needs"] = route.needs;
     std::string method = operation_id(route).substr(0, route.method.size());
     auto& path = paths[route.pattern];
@@ -218,6 +218,7 @@ std::string openapi_with(const std::vector<function::FunctionPtr>& functions) {
                                                       {"default", json::object{{"$ref", "#/components/responses/problem"}}}}}};
     if (!d.description.empty()) operation["description"] = d.description;
     if (f->visibility == function::Visibility::everyone) operation["security"] = json::array();
+    operation["x-needs"] = "public";
     paths["/v1/functions/" + f->id] = json::object{{"post", std::move(operation)}};
   }
   std::string out;

@@ -28,7 +28,8 @@ using Handler = Task<http::Response> (*)(Context& context, Asked asked);
 struct Route {
   std::string_view method, pattern;
   Handler handler;
-  /// What it takes: "open" (nothing), "signed_in", "self" (signed in, even if the password must be changed first), or a grant,
+  /// What it takes: "open" (nothing), "public" (nothing, unless functions.public is off), "signed_in", "self" (signed in, even if the
+  /// password must be changed first), or a grant,
   /// "use:session:{}", where {} is the first place and * what is one's own (of kinds that nobody owns: an admin's).
   std::string_view needs;
   std::string_view tag, summary;
@@ -53,6 +54,9 @@ std::vector<Route> token_routes();
 std::vector<Route> auth_routes();
 std::vector<Route> user_routes();
 std::vector<Route> group_routes();
+
+/// 401, for who has not signed in.
+[[nodiscard]] http::Response sign_in_first();
 
 /// All of them.
 [[nodiscard]] const std::vector<Route>& routes();

@@ -47,7 +47,7 @@ Task<http::Response> status(Context& context, Asked asked) {
                                          {"sessions", context.sessions.list(asked.user).size()}, {"engines", std::move(engines)}});
 }
 
-Task<http::Response> engines(Context& context, Asked) {
+Task<http::Response> engines(Context& context, Asked asked) {
   json::array out;
   for (auto& name : context.sessions.engine_names()) {
     const auto* info = context.sessions.engine_info(name);
@@ -57,7 +57,7 @@ Task<http::Response> engines(Context& context, Asked) {
     json::object o{{"name", name}, {"ready", info != nullptr}, {"version", info ? json::value(info->version) : json::value(nullptr)},
                    {"versions", info ? versions_of(*info) : json::object()},
                    {"import_ms", info ? json::value(info->import_ms) : json::value(nullptr)},
-                   {"python", options.python}, {"preload", std::move(preload)}, {"added", options.added}};
+                   {"python", asked.who.scopes ? std::string() : options.python}, {"preload", std::move(preload)}, {"added", options.added}};
     std::string why = info ? info->why_no_branches : "";
     o["branches"] = why.empty();
     o["saves"] = info && info->saves;
@@ -138,7 +138,7 @@ std::vector<Route> server_routes() {
        .answer = R"({"version":"0.1.0","user":"anna","operator":false,"auth":"token","isolation":"full","uptime_s":12.5,"exec":true,"desktop":true,"sessions":1,"engines":{}})"},
       {.method = "GET", .pattern = "/v1/engines", .handler = engines, .needs = "signed_in", .tag = "server", .summary = "The engines, and whether their sessions can branch",
        .answer = R"({"engines":[{"name":"nest","ready":true,"version":"3.10.0","versions":{"nest":"3.10.0"},"import_ms":1100.0,"python":"/opt/lab/bin/python","preload":[],"added":false,"branches":true,"saves":false,"why_not":null}]})"},
-      {.method = "GET", .pattern = "/v1/metrics", .handler = metrics, .needs = "signed_in", .tag = "server", .summary = "Counters for Prometheus", .answer = "text/plain"},
+      {.method = "GET", .pattern = "/v1/metrics", .handler = metrics, .needs = "view:server:*", .tag = "server", .summary = "Counters for Prometheus", .answer = "text/plain"},
       {.method = "GET", .pattern = "/v1/openapi.json", .handler = description, .needs = "open", .tag = "server", .summary = "This description; needs no token",
        .answer = R"({"openapi":"3.1.0"})"},
       {.method = "GET", .pattern = "/v1/docs", .handler = docs, .needs = "open", .tag = "server", .summary = "This description as a page; needs no token", .answer = "text/html"},

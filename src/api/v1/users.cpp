@@ -2,6 +2,7 @@
 
 #include "api/v1/accounts.hpp"
 #include "base/time.hpp"
+#include "function/drafts.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {
@@ -35,7 +36,7 @@ Task<http::Response> list(Context& context, Asked asked) {
     auto users = book.records().users(from, most, containing);
     if (!users) return users.take_error();
     page.users = std::move(*users);
-    auto total = book.records().count_users();
+    auto total = book.records().count_users(containing);
     if (!total) return total.take_error();
     page.total = *total;
     return page;
@@ -118,6 +119,13 @@ Task<http::Response> change(Context& context, Asked asked) {
   co_return json_reply(200, describe(context, *changed));
 }
 
+Task<Result<void>> pass_on(Context& context, store::UserRecord from, store::UserRecord to) {
+  std::string old_id = from.id, new_id = to.id, new_name = to.username;
+  auto passed = co_await context.runs.pass_on(old_id, new_id, new_name);
+  if (!passed) co_return passed;
+  co_return co_await context.drafts.pass_on(std::move(old_id), std::move(new_id), std::move(new_name));
+}
+
 Task<http::Response> remove(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
   auto user = co_await find(context, asked.places[0]);
@@ -130,14 +138,18 @@ Task<http::Response> remove(Context& context, Asked asked) {
     if (found->id == user->id) co_return http::problem(400, "bad_request", "to names another user");
     heir = std::move(*found);
   }
+  // First what they leave, so that a failure leaves a user who can be deleted again; runs once more for what came meanwhile.
+  if (heir) {
+    auto passed = co_await pass_on(context, *user, *heir);
+    if (!passed) co_return account_problem(passed.error());
+  }
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string id = user->id;
   auto work = [actor, id](accounts::Book& book) { return book.remove_user(actor, id); };
   auto removed = co_await context.accounts->with_book(std::move(work));
   if (!removed) co_return account_problem(removed.error());
   if (heir) {
-    std::string from = user->id, to = heir->id, name = heir->username;
-    auto passed = co_await context.runs.pass_on(std::move(from), std::move(to), std::move(name));
+    auto passed = co_await pass_on(context, *user, *heir);
     if (!passed) co_return account_problem(passed.error());
   }
   co_return no_content();

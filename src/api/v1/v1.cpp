@@ -35,6 +35,12 @@ std::optional<std::vector<std::string>> match(std::string_view pattern, std::str
 
 }  // namespace
 
+http::Response sign_in_first() {
+  auto response = http::problem(401, "unauthorized", "sign in, or send a valid token: Authorization: Bearer <token>");
+  response.headers.set("WWW-Authenticate", "Bearer");
+  return response;
+}
+
 const std::vector<Route>& routes() {
   static const std::vector<Route> all = [] {
     std::vector<Route> out;
@@ -68,11 +74,7 @@ Task<std::optional<session::User>> owner_of(Context& context, std::string_view k
 }
 
 http::Response not_allowed(const accounts::Identity& who, const accounts::Grant& needed) {
-  if (who.role == accounts::Role::anonymous) {
-    auto response = http::problem(401, "unauthorized", "sign in, or send a valid token: Authorization: Bearer <token>");
-    response.headers.set("WWW-Authenticate", "Bearer");
-    return response;
-  }
+  if (who.role == accounts::Role::anonymous) return sign_in_first();
   const std::string why = who.scopes ? "this token" : "your account (" + std::string(name_of(who.role)) + ")";
   return http::problem(403, "forbidden", why + " does not have " + needed.text() + "; an admin can grant it");
 }
@@ -84,13 +86,18 @@ Task<std::optional<http::Response>> permit(Context& context, std::string_view ne
   if (needs == "open" || (needs == "self" && who.role != accounts::Role::anonymous)) co_return std::nullopt;
   if (who.must_change)
     co_return http::problem(403, "password_change_required", "choose a password of your own first: POST /v1/auth/password {\"old\", \"new\"}");
-  if (needs == "signed_in" || needs == "self") {
+  if (needs == "public" && (who.role != accounts::Role::anonymous || context.settings.public_functions)) co_return std::nullopt;
+  if (needs == "signed_in" || needs == "self" || needs == "public") {
     if (who.role == accounts::Role::anonymous) co_return not_allowed(who, {"view", "server", "*"});
     co_return std::nullopt;
   }
   auto needed = accounts::Grant::parse(needs);
   if (!needed) co_return http::problem(500, "internal", "this route does not say what it needs");
   const bool owned = needed->kind == "session" || needed->kind == "run" || needed->kind == "function" || needed->kind == "file" || needed->kind == "token";
+  if (needed->kind == "server") {  // everybody's who signed in, but not of a token with other bounds
+    if (who.role == accounts::Role::anonymous || !accounts::within_scopes(who, needed->action, needed->kind, needed->object)) co_return not_allowed(who, *needed);
+    co_return std::nullopt;
+  }
   if (needed->object == "*") {
     if (!accounts::allows(who, needed->action, needed->kind, "*", owned ? std::string_view(who.user_id) : std::string_view())) co_return not_allowed(who, *needed);
     co_return std::nullopt;
@@ -105,8 +112,8 @@ Task<std::optional<http::Response>> permit(Context& context, std::string_view ne
     if (owner) asked->user = std::move(*owner);
     co_return std::nullopt;
   }
-  // Else only what is their own: the route finds nothing else.
-  if (!accounts::allows(who, needed->action, needed->kind, object, who.user_id)) co_return not_allowed(who, *needed);
+  // Else only what is their own, of what users own: the route finds nothing else.
+  if (!owned || !accounts::allows(who, needed->action, needed->kind, object, who.user_id)) co_return not_allowed(who, *needed);
   co_return std::nullopt;
 }
 
@@ -115,7 +122,7 @@ Task<std::optional<http::Response>> permit(Context& context, std::string_view ne
 bool is_open(std::string_view method, std::string_view path) {
   const std::string tidied = tidy(std::string(path));
   for (const Route& route : routes())
-    if (route.needs == "open" && route.method == effective(method) && match(route.pattern, tidied)) return true;
+    if ((route.needs == "open" || route.needs == "public") && route.method == effective(method) && match(route.pattern, tidied)) return true;
   return false;
 }
 

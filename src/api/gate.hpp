@@ -8,7 +8,7 @@
 
 #include "async/task.hpp"
 
-namespace myelin::api::neuroapi {
+namespace myelin::api {
 
 class Gate {
  public:
@@ -18,7 +18,10 @@ class Gate {
     Place() = default;
     explicit Place(Gate& gate) : gate_(&gate) {}
     Place(Place&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)) {}
-    Place& operator=(Place&&) = delete;
+    Place& operator=(Place&& other) noexcept {
+      std::swap(gate_, other.gate_);
+      return *this;
+    }
     ~Place() {
       if (gate_) gate_->leave();
     }
@@ -62,4 +65,4 @@ class Gate {
   async::Event free_;
 };
 
-}  // namespace myelin::api::neuroapi
+}  // namespace myelin::api

@@ -1,0 +1,138 @@
+#include "function/run_cell.hpp"
+
+#include <array>
+
+#include "cell/analysis.hpp"
+#include "cell/picture.hpp"
+#include "cell/simulate.hpp"
+
+namespace myelin::function {
+namespace {
+
+struct Range {
+  std::string_view name;
+  double minimum, maximum;
+};
+// Wide enough for any cell that means something, narrow enough for a slider.
+constexpr std::array<Range, 21> ranges = {{
+    {"diam", 1, 1000},     {"cm", 0.1, 10},      {"el", -120, 0},      {"gl", 0, 1000},       {"gna", 0, 1000},      {"gh", 0, 1000},       {"gk", 0, 1000},
+    {"tstop", 1, 60'000},  {"amp", -10, 10},     {"mhalf", -120, 60},  {"hhalf", -120, 60},   {"mk", -50, 50},       {"hk", -50, 50},       {"nhalf", -120, 60},
+    {"kn", -50, 50},       {"multiply", 0.01, 100}, {"multiply1", 0.01, 100}, {"multiply2", 0.01, 100}, {"seg1", -120, 60}, {"seg2", -120, 60}, {"seg3", -120, 60},
+}};
+
+std::string declaration() {
+  const cell::Parameters usual;
+  json::array parameters;
+  std::string signature;
+  for (const auto& field : cell::fields()) {
+    json::object p{{"name", field.name}, {"required", false}, {"help", field.meaning}};
+    p["unit"] = field.unit == "1" ? std::string_view() : field.unit;
+    signature += (signature.empty() ? "" : ", ") + std::string(field.name) + "=";
+    if (field.second) {
+      p["kind"] = "list";
+      p["items"] = json::object{{"kind", "number"}, {"minimum", 0}, {"maximum", 60'000}};
+      p["length"] = 2;
+      p["default"] = json::array{usual.*field.member, usual.*field.second};
+    } else {
+      p["kind"] = "number";
+      for (const auto& range : ranges)
+        if (range.name == field.name) {
+          p["minimum"] = range.minimum;
+          p["maximum"] = range.maximum;
+        }
+      p["default"] = usual.*field.member;
+    }
+    signature += json::serialize(p.at("default"));
+    parameters.push_back(std::move(p));
+  }
+  parameters.push_back(json::object{{"name", "fi"}, {"required", false}, {"kind", "boolean"}, {"default", true},
+                                    {"help", "with amp above 0, the FI curve from amp in steps of 0.1 nA; else one run"}});
+  auto result = [](const char* unit, const char* dim, const char* help) {
+    return json::object{{"unit", unit}, {"dims", json::array{dim}}, {"help", help}};
+  };
+  json::object results{{"t", result("ms", "t", "time")},
+                       {"v", result("mV", "t", "membrane voltage; of an FI curve its last run's")},
+                       {"spikes", result("ms", "spike", "times when v came above 0 mV")},
+                       {"current", result("nA", "current", "of each run")},
+                       {"frequency", result("Hz", "current", "spikes of the run by the stimulus' duration")}};
+  json::array plots{json::object{{"kind", "line"}, {"x", "t"}, {"y", json::array{"v"}}, {"title", "Membrane voltage (mV) over time (ms)"}},
+                    json::object{{"kind", "dots"}, {"x", "current"}, {"y", json::array{"frequency"}}, {"title", "Firing rate (Hz) by current (nA)"}},
+                    json::object{{"kind", "picture"}, {"name", "picture"}, {"title", "All panels"}}};
+  return json::serialize(json::object{
+      {"name", "run_cell"},
+      {"title", "A cell with one compartment"},
+      {"description", "Voltage, spikes and FI curve of a cell with leak, sodium, potassium and h currents. The same model and numbers as NeuroAPI's run_cell, "
+                      "computed without NEURON."},
+      {"engine", "native"},
+      {"signature", "run_cell(" + signature + ", fi=true)"},
+      {"deterministic", true},
+      {"public", true},
+      {"typed", true},
+      {"parameters", std::move(parameters)},
+      {"results", std::move(results)},
+      {"plots", std::move(plots)}});
+}
+
+double number(const json::value& value) { return value.is_double() ? value.get_double() : value.is_uint64() ? static_cast<double>(value.get_uint64()) : static_cast<double>(value.as_int64()); }
+
+struct Ran {
+  std::vector<cell::Run> runs;
+  std::vector<cell::Outcome> outcomes;
+  std::vector<cell::FiPoint> fi;
+};
+
+Result<Ran> simulate(const json::object& given, const std::function<bool()>& cancelled) {
+  cell::Parameters p;
+  for (const auto& field : cell::fields()) {
+    const auto& value = given.at(field.name);
+    if (field.second) {
+      p.*field.member = number(value.as_array().at(0));
+      p.*field.second = number(value.as_array().at(1));
+    } else {
+      p.*field.member = number(value);
+    }
+  }
+  if (auto fits = cell::check(p); !fits) return fits.take_error();
+  const bool curve = given.at("fi").as_bool() && p.amp > 0;
+  Ran ran;
+  ran.runs = curve ? cell::runs_of(p) : std::vector<cell::Run>{cell::Run{.cell = p, .amp_nA = p.amp, .keep_v = true, .keep_rates = true}};
+  if (ran.runs.empty()) return Error{Code::bad_request, "amp is too large for steps of 0.1 nA", ""};
+  auto go_on = [&cancelled](double) { return !cancelled(); };
+  auto outcomes = cell::simulate(ran.runs, {}, go_on);
+  if (!outcomes) return outcomes.take_error();
+  ran.outcomes = std::move(*outcomes);
+  for (std::size_t i = 0; i < ran.runs.size(); ++i) ran.fi.push_back(cell::fi_point(ran.runs[i], ran.outcomes[i]));
+  return ran;
+}
+
+Result<Answering> numbers(const json::object& given, const std::function<bool()>& cancelled) {
+  auto ran = simulate(given, cancelled);
+  if (!ran) return ran.take_error();
+  const auto& last = ran->outcomes.back();
+  std::vector<double> t(last.v_mV.size()), current, frequency;
+  for (std::size_t i = 0; i < t.size(); ++i) t[i] = static_cast<double>(i) * cell::dt_ms;
+  for (const auto& point : ran->fi) {
+    current.push_back(point.current_nA);
+    frequency.push_back(point.frequency_Hz);
+  }
+  Answering out;
+  out.text("{\"t\":").array(t).text(",\"v\":").array(last.v_mV).text(",\"spikes\":").array(last.spike_times_ms);
+  out.text(",\"current\":").array(current).text(",\"frequency\":").array(frequency).text("}");
+  return out;
+}
+
+Result<std::string> picture(const json::object& given, bool svg, const std::function<bool()>& cancelled) {
+  auto ran = simulate(given, cancelled);
+  if (!ran) return ran.take_error();
+  const bool curve = ran->runs.size() > 1;
+  const cell::PictureInput input{ran->runs.back(), ran->outcomes.back(), curve ? std::span<const cell::FiPoint>(ran->fi) : std::span<const cell::FiPoint>()};
+  return cell::draw(input, svg ? cell::PictureFormat::svg : cell::PictureFormat::png);
+}
+
+}  // namespace
+
+Native run_cell() {
+  return {.package = "myelin", .declaration = declaration(), .version = "1-" + std::string(cell::best_kernel().name), .call = numbers, .picture = picture};
+}
+
+}  // namespace myelin::function
