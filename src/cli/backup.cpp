@@ -56,7 +56,11 @@ class Progress {
     said_ = true;
     std::fprintf(stderr, "\r%llu files, %llu MiB ", static_cast<unsigned long long>(files_), static_cast<unsigned long long>(bytes_ >> 20));
   }
-  [[nodiscard]] std::uint64_t files() const { return files_; }
+  void tell(const fs::path& where) {
+    if (said_) std::fputs("\n", stderr);
+    said_ = false;
+    std::printf("%s: %llu files, %llu MiB\n", where.c_str(), static_cast<unsigned long long>(files_), static_cast<unsigned long long>(bytes_ >> 20));
+  }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
@@ -376,7 +380,7 @@ Result<void> make_backup(const Config& config, const fs::path& given, bool show_
   if (auto synced = os::sync_directory(target.parent_path().string()); !synced) return synced;
   if (!unreadable.empty())
     std::fprintf(stderr, "myelin: %zu files may not be read and are not in the backup, the first is %s\n", unreadable.size(), unreadable[0].c_str());
-  if (show_progress) std::printf("%s: %llu files, %llu MiB\n", target.c_str(), static_cast<unsigned long long>(progress.files() + 1), static_cast<unsigned long long>(progress.bytes() >> 20));
+  if (show_progress) progress.tell(target);
   return {};
 }
 
@@ -415,8 +419,7 @@ Result<void> restore_backup(const Config& config, const fs::path& source, bool s
   }
   fs::remove(mark_file, error);
   if (auto synced = os::sync_directory(config.data.string()); !synced) return synced;
-  if (show_progress)
-    std::printf("%s: %llu files, %llu MiB\n", config.data.c_str(), static_cast<unsigned long long>(progress.files()), static_cast<unsigned long long>(progress.bytes() >> 20));
+  if (show_progress) progress.tell(config.data);
   return {};
 }
 
@@ -426,7 +429,8 @@ Result<void> check_restored(const fs::path& directory) {
   return Error{Code::conflict, "a restore into " + directory.string() + " did not come to its end: run `myelin restore` again", ""};
 }
 
-void add_backup_commands(CLI::App& app, Flags& flags, const Surroundings& surroundings, const std::function<void(CLI::App*)>& take_data, int& status) {
+void add_backup_commands(CLI::App& app, Flags& flags, const Surroundings& surroundings, const std::function<void(CLI::App*)>& take_data,
+                         int& status) {
   auto path = std::make_shared<std::string>();
   using Work = Result<void> (*)(const Config&, const fs::path&, bool);
   auto add = [&, path](const char* name, const char* help, const char* what, Work work) {

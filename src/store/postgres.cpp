@@ -315,7 +315,8 @@ class Postgres final : public Backend {
     // A commit that is answered is on the disk, whatever the server's usual setting; a stricter one stays.
     auto set = simple("SET standard_conforming_strings = on; SET bytea_output = 'hex'; SET lock_timeout = '5s'; "
                       "SET idle_in_transaction_session_timeout = '5min'; "
-                      "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'", watcher_patience);
+                      "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+                      watcher_patience);
     if (!set) return set.take_error();
     if (use_ == Use::server) {
       auto locked = simple((std::string("SELECT pg_try_advisory_lock(") + server_lock + ")").c_str(), watcher_patience);

@@ -148,8 +148,10 @@ def a_backup(make_server, tmp_path):
 
 def test_refusals(make_server, tmp_path):
     server, _, backup = a_backup(make_server, tmp_path)
-    for words, why in ((("backup", backup, "--data", server.data), "exists already"), (("backup", server.data / "in", "--data", server.data), "inside"),
-                       (("backup", tmp_path / "x", "--data", tmp_path / "none"), "no data"), (("restore", tmp_path, "--data", tmp_path / "y"), "no backup"),
+    for words, why in ((("backup", backup, "--data", server.data), "exists already"),
+                       (("backup", server.data / "in", "--data", server.data), "inside"),
+                       (("backup", tmp_path / "x", "--data", tmp_path / "none"), "no data"),
+                       (("restore", tmp_path, "--data", tmp_path / "y"), "no backup"),
                        (("restore", backup, "--data", server.data), "server uses"), (("restore", backup, "--data", backup), "not empty")):
         done = myelin(*words)
         assert done.returncode == 1 and why in done.stderr, (words, done)
