@@ -155,8 +155,12 @@ struct Runs::Impl {
   async::Pool& database_pool;
   store::Database& database;
   RunsOptions options;
+  async::Event opened;     // what the last server left is marked and tidied: before, a new run would be taken for one of its
   async::TaskGroup tasks;  // last: ends first
 
+  static Task<void> wait_until_open(std::shared_ptr<Impl> self) {
+    if (!self->opened.is_set()) (void)co_await self->opened.wait(std::chrono::milliseconds(30'000));
+  }
   [[nodiscard]] fs::path directory_of(const std::string& owner, const std::string& id) const {
     return fs::path(options.directory) / owner / id;
   }
@@ -174,6 +178,7 @@ struct Runs::Impl {
   }
 
   static Task<Result<Record>> find(std::shared_ptr<Impl> self, std::string id) {
+    co_await wait_until_open(self);
     auto look = [id](RunRecords& records) { return records.find(id); };
     auto found = co_await self->on_database(std::move(look));
     if (!found) co_return found.take_error();
@@ -408,6 +413,7 @@ Task<Result<void>> Runs::open() {
     }
   };
   co_await async::on_pool(self->pool, std::move(sweep));
+  self->opened.set();
   auto expired = co_await Impl::expire(self, store::now());
   if (!expired) co_return expired.take_error();
   self->tasks.spawn(Impl::watch(self), "expiry of runs");
@@ -416,6 +422,7 @@ Task<Result<void>> Runs::open() {
 
 Task<Result<Record>> Runs::create(NewRun what) {
   auto self = impl_;
+  co_await Impl::wait_until_open(self);
   if (!is_name(what.owner)) co_return Error{Code::internal, "a run without a proper owner", ""};
   if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), is_name))
     co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs",
@@ -519,6 +526,7 @@ Task<Result<Record>> Runs::get(Asker asker, std::string id) {
 
 Task<Result<Page>> Runs::list(Asker asker, Filter filter) {
   auto self = impl_;
+  co_await Impl::wait_until_open(self);
   if (filter.limit < 1 || filter.limit > most_listed)
     co_return Error{Code::bad_request, "'limit' must be 1 to " + std::to_string(most_listed), ""};
   store::RunFilter wanted;
