@@ -241,15 +241,49 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
   co_return blobs;
 }
 
+namespace {
+
+// The parameters of a call, those of a point and the defaults with them.
+json::object complete(const Asked& asked, const json::object& point) {
+  json::object parameters = asked.given;
+  for (auto& [key, value] : point) parameters[key] = value;
+  for (auto& parameter : asked.function->declaration.parameters)
+    if (parameter.default_value && !parameters.contains(parameter.name)) parameters[parameter.name] = *parameter.default_value;
+  return parameters;
+}
+
+}  // namespace
+
+Task<Result<std::vector<Result<session::Answer>>>> Functions::call_many(Asked asked, std::vector<json::object> points, std::shared_ptr<Handle> handle) {
+  std::string user = asked.user.id;
+  const bool batch = asked.batch;
+  auto entered = co_await runner_.enter(user, batch, handle);
+  if (!entered) co_return entered.take_error();
+  for (auto& point : points) point = complete(asked, point);
+  auto of = asked.function;
+  auto calls = std::make_shared<std::vector<json::object>>(std::move(points));
+  const auto until = std::chrono::steady_clock::now() + (asked.timeout.count() > 0 ? asked.timeout : milliseconds(options_.deadline)) * static_cast<std::int64_t>(calls->size());
+  auto work = [of, calls, handle, until]() {
+    auto cancelled = [handle, until] { return handle->stop.load(std::memory_order_relaxed) || std::chrono::steady_clock::now() > until; };
+    auto results = of->native->many(*calls, cancelled);
+    std::vector<Result<session::Answer>> answers;
+    for (auto& one : results) {
+      if (one) answers.push_back(std::move(*one).finish("", ""));
+      else answers.emplace_back(one.take_error());
+    }
+    return answers;
+  };
+  auto answers = co_await async::on_pool(native_pool_, std::move(work));
+  runner_.leave(user, batch);
+  co_return answers;
+}
+
 Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Handle> handle, milliseconds deadline) {
   std::string user = asked.user.id;
   const bool batch = asked.batch;
   auto entered = co_await runner_.enter(user, batch, handle);
   if (!entered) co_return entered.take_error();
-  auto parameters = std::make_shared<json::object>(asked.given);
-  for (auto& [key, value] : asked.more) (*parameters)[key] = value;
-  for (auto& parameter : asked.function->declaration.parameters)
-    if (parameter.default_value && !parameters->contains(parameter.name)) (*parameters)[parameter.name] = *parameter.default_value;
+  auto parameters = std::make_shared<json::object>(complete(asked, asked.more));
   auto of = asked.function;
   auto until = std::chrono::steady_clock::now() + deadline;
   const bool bare = asked.bare;

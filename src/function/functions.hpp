@@ -66,6 +66,8 @@ class Functions {
 
   /// Errors beside those of a session's call: invalid, with the fields.
   async::Task<Result<Answered>> call(Asked asked, std::shared_ptr<Handle> handle);
+  /// Calls of a native function that takes many at once: `asked` with each of `points` on top; checked before. An answer for each.
+  async::Task<Result<std::vector<Result<session::Answer>>>> call_many(Asked asked, std::vector<json::object> points, std::shared_ptr<Handle> handle);
   /// What is wrong with the parameters, without a call.
   [[nodiscard]] static Result<void> check(const Asked& asked);
   /// The call as a run of kind `function`. `what` needs title and how long it is kept.

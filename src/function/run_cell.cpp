@@ -1,6 +1,8 @@
 #include "function/run_cell.hpp"
 
 #include <array>
+#include <iterator>
+#include <map>
 
 #include "cell/analysis.hpp"
 #include "cell/picture.hpp"
@@ -47,6 +49,8 @@ std::string declaration() {
   }
   parameters.push_back(json::object{{"name", "fi"}, {"required", false}, {"kind", "boolean"}, {"default", true},
                                     {"help", "with amp above 0, the FI curve from amp in steps of 0.1 nA; else one run"}});
+  parameters.push_back(json::object{{"name", "traces"}, {"required", false}, {"kind", "boolean"}, {"default", true},
+                                    {"help", "with time and voltage; without them a sweep's result is small"}});
   auto result = [](const char* unit, const char* dim, const char* help) {
     return json::object{{"unit", unit}, {"dims", json::array{dim}}, {"help", help}};
   };
@@ -64,7 +68,7 @@ std::string declaration() {
       {"description", "Voltage, spikes and FI curve of a cell with leak, sodium, potassium and h currents. The same model and numbers as NeuroAPI's run_cell, "
                       "computed without NEURON."},
       {"engine", "native"},
-      {"signature", "run_cell(" + signature + ", fi=true)"},
+      {"signature", "run_cell(" + signature + ", fi=true, traces=true)"},
       {"deterministic", true},
       {"public", true},
       {"typed", true},
@@ -78,10 +82,11 @@ double number(const json::value& value) { return value.is_double() ? value.get_d
 struct Ran {
   std::vector<cell::Run> runs;
   std::vector<cell::Outcome> outcomes;
-  std::vector<cell::FiPoint> fi;
+  bool traces = true;
 };
 
-Result<Ran> simulate(const json::object& given, const std::function<bool()>& cancelled) {
+// The runs of one call.
+Result<Ran> runs_of(const json::object& given, bool with_rates) {
   cell::Parameters p;
   for (const auto& field : cell::fields()) {
     const auto& value = given.at(field.name);
@@ -93,46 +98,98 @@ Result<Ran> simulate(const json::object& given, const std::function<bool()>& can
     }
   }
   if (auto fits = cell::check(p); !fits) return fits.take_error();
-  const bool curve = given.at("fi").as_bool() && p.amp > 0;
   Ran ran;
-  ran.runs = curve ? cell::runs_of(p) : std::vector<cell::Run>{cell::Run{.cell = p, .amp_nA = p.amp, .keep_v = true, .keep_rates = true}};
+  ran.traces = given.at("traces").as_bool();
+  if (given.at("fi").as_bool() && p.amp > 0) ran.runs = cell::runs_of(p);
+  else ran.runs = {cell::Run{.cell = p, .amp_nA = p.amp}};
   if (ran.runs.empty()) return Error{Code::bad_request, "amp is too large for steps of 0.1 nA", ""};
-  auto go_on = [&cancelled](double) { return !cancelled(); };
-  auto outcomes = cell::simulate(ran.runs, {}, go_on);
-  if (!outcomes) return outcomes.take_error();
-  ran.outcomes = std::move(*outcomes);
-  for (std::size_t i = 0; i < ran.runs.size(); ++i) ran.fi.push_back(cell::fi_point(ran.runs[i], ran.outcomes[i]));
+  ran.runs.back().keep_v = ran.traces || with_rates;
+  ran.runs.back().keep_rates = with_rates;
   return ran;
 }
 
-Result<Answering> numbers(const json::object& given, const std::function<bool()>& cancelled) {
-  auto ran = simulate(given, cancelled);
-  if (!ran) return ran.take_error();
-  const auto& last = ran->outcomes.back();
-  std::vector<double> t(last.v_mV.size()), current, frequency;
-  for (std::size_t i = 0; i < t.size(); ++i) t[i] = static_cast<double>(i) * cell::dt_ms;
-  for (const auto& point : ran->fi) {
+Result<Ran> simulate(const json::object& given, bool with_rates, const std::function<bool()>& cancelled) {
+  auto ran = runs_of(given, with_rates);
+  if (!ran) return ran;
+  auto go_on = [&cancelled](double) { return !cancelled(); };
+  auto outcomes = cell::simulate(ran->runs, {}, go_on);
+  if (!outcomes) return outcomes.take_error();
+  ran->outcomes = std::move(*outcomes);
+  return ran;
+}
+
+Answering written(const Ran& ran) {
+  const auto& last = ran.outcomes.back();
+  std::vector<double> current, frequency;
+  for (std::size_t i = 0; i < ran.runs.size(); ++i) {
+    const auto point = cell::fi_point(ran.runs[i], ran.outcomes[i]);
     current.push_back(point.current_nA);
     frequency.push_back(point.frequency_Hz);
   }
   Answering out;
-  out.text("{\"t\":").array(t).text(",\"v\":").array(last.v_mV).text(",\"spikes\":").array(last.spike_times_ms);
-  out.text(",\"current\":").array(current).text(",\"frequency\":").array(frequency).text("}");
+  out.text("{");
+  if (ran.traces) {
+    std::vector<double> t(last.v_mV.size());
+    for (std::size_t i = 0; i < t.size(); ++i) t[i] = static_cast<double>(i) * cell::dt_ms;
+    out.text("\"t\":").array(t).text(",\"v\":").array(last.v_mV).text(",");
+  }
+  out.text("\"spikes\":").array(last.spike_times_ms).text(",\"current\":").array(current).text(",\"frequency\":").array(frequency).text("}");
+  return out;
+}
+
+Result<Answering> numbers(const json::object& given, const std::function<bool()>& cancelled) {
+  auto ran = simulate(given, false, cancelled);
+  if (!ran) return ran.take_error();
+  return written(*ran);
+}
+
+// Runs of one length share the lanes of vectors.
+std::vector<Result<Answering>> many(const std::vector<json::object>& calls, const std::function<bool()>& cancelled) {
+  std::vector<Result<Ran>> all;
+  std::map<double, std::vector<std::size_t>> of_length;
+  for (const auto& call : calls) {
+    all.push_back(runs_of(call, false));
+    if (all.back()) of_length[all.back()->runs.front().cell.tstop].push_back(all.size() - 1);
+  }
+  auto go_on = [&cancelled](double) { return !cancelled(); };
+  for (const auto& [length, members] : of_length) {
+    std::vector<cell::Run> runs;
+    for (auto member : members) runs.insert(runs.end(), all[member]->runs.begin(), all[member]->runs.end());
+    auto outcomes = cell::simulate(std::move(runs), {}, go_on);
+    std::size_t next = 0;
+    for (auto member : members) {
+      const std::size_t count = all[member]->runs.size();
+      if (!outcomes) {
+        all[member] = outcomes.error();
+        continue;
+      }
+      auto from = outcomes->begin() + static_cast<std::ptrdiff_t>(next);
+      all[member]->outcomes.assign(std::make_move_iterator(from), std::make_move_iterator(from + static_cast<std::ptrdiff_t>(count)));
+      next += count;
+    }
+  }
+  std::vector<Result<Answering>> out;
+  for (auto& one : all) {
+    if (one) out.emplace_back(written(*one));
+    else out.emplace_back(one.take_error());
+  }
   return out;
 }
 
 Result<std::string> picture(const json::object& given, bool svg, const std::function<bool()>& cancelled) {
-  auto ran = simulate(given, cancelled);
+  auto ran = simulate(given, true, cancelled);
   if (!ran) return ran.take_error();
-  const bool curve = ran->runs.size() > 1;
-  const cell::PictureInput input{ran->runs.back(), ran->outcomes.back(), curve ? std::span<const cell::FiPoint>(ran->fi) : std::span<const cell::FiPoint>()};
+  std::vector<cell::FiPoint> fi;
+  if (ran->runs.size() > 1)
+    for (std::size_t i = 0; i < ran->runs.size(); ++i) fi.push_back(cell::fi_point(ran->runs[i], ran->outcomes[i]));
+  const cell::PictureInput input{ran->runs.back(), ran->outcomes.back(), fi};
   return cell::draw(input, svg ? cell::PictureFormat::svg : cell::PictureFormat::png);
 }
 
 }  // namespace
 
 Native run_cell() {
-  return {.package = "myelin", .declaration = declaration(), .version = "1-" + std::string(cell::best_kernel().name), .call = numbers, .picture = picture};
+  return {.package = "myelin", .declaration = declaration(), .version = "1-" + std::string(cell::best_kernel().name), .call = numbers, .many = many, .picture = picture};
 }
 
 }  // namespace myelin::function

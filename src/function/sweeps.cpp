@@ -15,6 +15,7 @@ using async::Task;
 
 constexpr std::uint64_t most_bytes = 4ull << 30;  // of all points' results
 constexpr std::size_t most_errors = 100, most_axes = 6;
+constexpr std::size_t together = 64;  // points of a function that takes many
 constexpr std::chrono::hours job_kept{24};
 
 std::string text_of(const json::object& o, std::string_view key) {
@@ -103,7 +104,8 @@ class Sweeps::Sweep : public session::Doing {
       base = branched->front();
     }
     const std::size_t lanes = std::min(std::max<std::size_t>(of_.functions_.runner().options().batch, 1), plan_.count);
-    for (std::size_t lane = 0; lane < lanes; ++lane) tasks_.spawn(work(this, base), "sweep");
+    const bool packed = function && function->native && function->native->many;
+    for (std::size_t lane = 0; lane < lanes; ++lane) tasks_.spawn(packed ? work_together(this) : work(this, base), "sweep");
     while (lanes_done_ < lanes) co_await lane_ended_.wait(milliseconds(60'000));
     if (base) base->end("deleted", "its sweep is over");
     if (cancelled_) co_return Error{Code::interrupted, "the sweep was cancelled after " + std::to_string(state_.done) + " of " + std::to_string(plan_.count) + " points", ""};
@@ -173,6 +175,41 @@ class Sweeps::Sweep : public session::Doing {
   }
 
  private:
+  // Of a native function that takes many: some points at once.
+  static Task<void> work_together(Sweep* self) {
+    while (!self->cancelled_ && !self->broken_ && self->next_ < self->plan_.count) {
+      const std::size_t first = self->next_, count = std::min(together, self->plan_.count - first);
+      self->next_ += count;
+      std::vector<json::object> points;
+      for (std::size_t i = 0; i < count; ++i) points.push_back(self->plan_.at(first + i));
+      auto handle = std::make_shared<Handle>();
+      self->handles_.push_back(handle);
+      auto asked = self->asked();
+      auto answers = co_await self->of_.functions_.call_many(std::move(asked), std::move(points), handle);
+      self->handles_.erase(std::find(self->handles_.begin(), self->handles_.end(), handle));
+      if (self->cancelled_) break;
+      for (std::size_t i = 0; i < count; ++i) {
+        Result<session::Answer> answer = answers ? std::move((*answers)[i]) : Result<session::Answer>(answers.error());
+        co_await keep(self, first + i, std::move(answer), "");
+      }
+    }
+    ++self->lanes_done_;
+    self->lane_ended_.pulse();
+  }
+
+  static Task<void> keep(Sweep* self, std::size_t index, Result<session::Answer> answer, std::string member) {
+    if (answer) {
+      auto columns = self->columns_;
+      auto point = std::make_shared<session::Answer>(std::move(*answer));
+      auto take = [columns, index, point, member] { return columns->put(index, *point, member); };
+      auto taken = co_await async::on_pool(self->of_.pool_, std::move(take));
+      if (!taken && taken.error().code == Code::worker_lost) answer = taken.take_error();
+      else if (!taken) self->broken_ = taken.take_error();
+    }
+    if (!answer) self->note(index, answer.error());
+    ++self->state_.done;
+  }
+
   static Task<void> work(Sweep* self, std::optional<session::Session> base) {
     while (!self->cancelled_ && !self->broken_ && self->next_ < self->plan_.count) {
       const std::size_t index = self->next_++;
@@ -181,34 +218,30 @@ class Sweeps::Sweep : public session::Doing {
       else answer = co_await script(self, index, *base);
       std::string member = self->function ? "" : "data";
       if (self->cancelled_) break;
-      if (answer) {
-        auto columns = self->columns_;
-        auto point = std::make_shared<session::Answer>(std::move(*answer));
-        auto take = [columns, index, point, member] { return columns->put(index, *point, member); };
-        auto taken = co_await async::on_pool(self->of_.pool_, std::move(take));
-        if (!taken && taken.error().code == Code::worker_lost) answer = taken.take_error();
-        else if (!taken) self->broken_ = taken.take_error();
-      }
-      if (!answer) self->note(index, answer.error());
-      ++self->state_.done;
+      co_await keep(self, index, std::move(answer), std::move(member));
     }
     ++self->lanes_done_;
     self->lane_ended_.pulse();
   }
 
+  [[nodiscard]] Asked asked() const {
+    Asked made;
+    made.user = user_;
+    made.function = function;
+    made.body = body;
+    made.given = given;
+    made.exact = exact;
+    made.nonfinite = "bare";
+    made.timeout = timeout;
+    made.bare = true;
+    made.batch = true;
+    return made;
+  }
+
   static Task<Result<session::Answer>> call(Sweep* self, std::size_t index) {
-    Asked asked;
-    asked.user = self->user_;
-    asked.function = self->function;
-    asked.body = self->body;
-    asked.given = self->given;
-    asked.exact = self->exact;
-    asked.nonfinite = "bare";
-    asked.timeout = self->timeout;
+    auto asked = self->asked();
     if (self->seed) asked.seed = (*self->seed + index) % 4294967296ull;
     asked.more = self->plan_.at(index);
-    asked.bare = true;
-    asked.batch = true;
     auto handle = std::make_shared<Handle>();
     self->handles_.push_back(handle);
     auto answered = co_await self->of_.functions_.call(std::move(asked), handle);

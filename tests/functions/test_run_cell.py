@@ -45,6 +45,17 @@ def test_a_sweep_of_it(client):
     run = answer.json()["id"]
     done = wait_until(lambda: (r := client.get("/v1/runs/" + run).json())["state"] in ("done", "failed") and r, "the sweep", 30)
     assert done["state"] == "done", done
+    found = client.get("/v1/sweeps/%s/result" % run).json()["data"]
+    one = client.post("/v1/functions/run_cell", {"parameters": {"tstop": 20, "dur": [5, 15], "fi": False, "amp": 0.5}}).json()["data"]
+    assert found["done"] == 20 and found["failed"] == 0 and found["results"]["v"][15] == one["v"], "packed or alone, the voltages are the same"
+
+
+def test_a_point_that_cannot_run_fails_alone(client):
+    body = {"function": "run_cell", "parameters": {"fi": False, "traces": False}, "points": [{"tstop": 20, "dur": [5, 15]}, {"dur": [7, 7]}, {"tstop": 30, "dur": [5, 15]}]}
+    run = client.post("/v1/sweeps", body).json()["id"]
+    done = wait_until(lambda: (r := client.get("/v1/runs/" + run).json())["state"] in ("done", "failed") and r, "the sweep", 30)
+    found = client.get("/v1/sweeps/%s/result" % run).json()["data"]
+    assert done["state"] == "done" and found["failed"] == 1 and found["errors"][0]["point"] == 1 and "dur" in found["errors"][0]["detail"], found
 
 
 def test_without_a_token(functions_server, client):
