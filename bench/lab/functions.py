@@ -6,6 +6,7 @@ import statistics
 import time
 
 from .processes import Unavailable
+from .targets import ROOT, Target
 
 # Both first currents are of FI curves: eleven runs of 500 ms.
 FIRST, OTHER = 0.1, 0.15
@@ -29,8 +30,6 @@ result = 0
 
 
 def neuron(bench, script):
-    from .targets import ROOT
-
     if not getattr(bench, "neuron_ready", False):
         bench.inside.do(NEURON % (str(ROOT / "python"), str(bench.folder)))
         bench.neuron_ready = True
@@ -124,6 +123,17 @@ def small(bench):
     table.note("against the 1.6 ms that were measured of NeuroAPI on another machine: it is in no package registry")
 
 
+class Person(Target):
+    """The server as one who signed in sees it."""
+
+    title = "Myelin"
+
+    def __init__(self, server, name, password):
+        self.address = server.address
+        signed_in = self.ask("POST", "/v1/auth/sign-in", {"username": name, "password": password})
+        self.headers = self.bearer = {"Authorization": "Bearer " + json.loads(signed_in)["access_token"]}
+
+
 def token_cost(bench):
     """The same call signed in and on a server without sign-in, in turns."""
     with bench.another("open", 'auth = "none"\n') as free:
@@ -131,18 +141,10 @@ def token_cost(bench):
         admin = bench.ours.bearer
         name, password = "bench", base64.b32encode(b"bench-%d" % bench.ours.pid).decode() + "-x7"
         made = json.loads(bench.ours.ask("POST", "/v1/users", {"username": name, "role": "member", "password": password}, admin))
-        first = json.loads(bench.ours.ask("POST", "/v1/auth/sign-in", {"username": name, "password": password}))["access_token"]
-        bench.ours.ask("POST", "/v1/auth/password", {"old": password, "new": password + "-2"}, {"Authorization": "Bearer " + first})
-        token = json.loads(bench.ours.ask("POST", "/v1/auth/sign-in", {"username": name, "password": password + "-2"}))["access_token"]
-        signed_in = {"NESTServerAuth": "", "Authorization": "Bearer " + token}
-        signed_in.pop("NESTServerAuth")
+        first = Person(bench.ours, name, password)
+        first.ask("POST", "/v1/auth/password", {"old": password, "new": password + "-2"})
+        person = Person(bench.ours, name, password + "-2")
         with_token, without = [], []
-
-        class As:
-            title, address, headers, bearer = "Myelin", bench.ours.address, {}, signed_in
-            connect, send, ask = type(bench.ours).connect, type(bench.ours).send, type(bench.ours).ask
-
-        person = As()
         same = lambda number: {"parameters": {"amp": 0.3, "tstop": 50, "dur": [5, 45]}}  # noqa: E731
         for _ in range(bench.n(20, 5)):
             with_token += timed(bench, 50, same, target=person)[0]
