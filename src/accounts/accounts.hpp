@@ -93,6 +93,9 @@ class Accounts {
     };
     R result = co_await async::on_pool(database_pool_, std::move(job));
     look();
+    // What is acknowledged is in force, also while the connection that watches is still coming back.
+    for (auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5); result && snapshot_.failing() && std::chrono::steady_clock::now() < until; look())
+      co_await async::sleep_for(std::chrono::milliseconds(50));
     co_return result;
   }
 

@@ -406,14 +406,6 @@ Result<void> Book::remove_group(const Actor& actor, std::string_view id) {
   });
 }
 
-Result<void> Book::rename_group(const Actor& actor, std::string_view id, std::string_view name) {
-  if (auto fits = check_label(name); !fits) return fits;
-  return records_.change_grants([&]() -> Result<void> {
-    if (auto set = records_.rename_group(id, name); !set) return set;
-    return note(actor, "group.rename", id, name);
-  });
-}
-
 Result<void> Book::set_member(const Actor& actor, std::string_view group, std::string_view user, bool member) {
   return records_.change_grants([&]() -> Result<void> {
     if (auto known = need_user(user); !known) return known.take_error();

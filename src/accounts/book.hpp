@@ -97,7 +97,6 @@ class Book {
 
   Result<store::GroupRecord> add_group(const Actor& actor, std::string_view name);
   Result<void> remove_group(const Actor& actor, std::string_view id);
-  Result<void> rename_group(const Actor& actor, std::string_view id, std::string_view name);
   Result<void> set_member(const Actor& actor, std::string_view group, std::string_view user, bool member);
   /// `holder`: the id of a user or a group.
   Result<store::GrantRecord> add_grant(const Actor& actor, std::string_view holder, const Grant& grant);

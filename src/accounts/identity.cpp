@@ -71,16 +71,6 @@ Identity local_identity() {
   return identity;
 }
 
-Identity known_identity(std::string user_id, std::string name, bool is_operator) {
-  Identity identity;
-  identity.user_id = std::move(user_id);
-  identity.name = std::move(name);
-  identity.is_operator = is_operator;
-  if (is_operator) identity.role = Role::admin;
-  if (identity.user_id == "anonymous") identity.role = Role::anonymous;
-  return identity;
-}
-
 Identity anonymous_identity() {
   Identity identity;
   identity.user_id = identity.name = "anonymous";

@@ -56,8 +56,6 @@ struct Identity {
 [[nodiscard]] Identity operator_identity();
 /// Everybody, where auth = "none": one user, not an operator over others, for there are none.
 [[nodiscard]] Identity local_identity();
-/// A user who was admitted before, by what a call keeps of them.
-[[nodiscard]] Identity known_identity(std::string user_id, std::string name, bool is_operator);
 /// Nobody in particular.
 [[nodiscard]] Identity anonymous_identity();
 

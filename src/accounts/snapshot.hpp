@@ -54,6 +54,8 @@ class Snapshot {
   [[nodiscard]] Identity identity_of(const store::UserRecord& user) const;
   [[nodiscard]] const Secret& secret() const { return secret_; }
 
+  /// It could not be read when that was last tried: what was changed since is unknown here.
+  [[nodiscard]] bool failing() const { return failing_; }
   /// Users are refused because the database can't be read: what is unknown now may be known in a moment.
   [[nodiscard]] bool blind() const { return failing_ && loading_anew_; }
 

@@ -128,8 +128,7 @@ accounts::Identity identity_of(const http::Request& request) {
 
 session::User user_of(const http::Request& request) {
   auto* identity = std::any_cast<accounts::Identity>(&request.context);
-  if (!identity) return {};
-  return {identity->user_id, identity->name, identity->is_operator};
+  return identity ? session::user_of(*identity) : session::User();
 }
 
 Task<Result<void>> check_body(Context& context, const std::string& body) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "cli/config.hpp"
@@ -120,6 +121,7 @@ Result<HttpAnswer> HttpClient::send(const HttpRequest& request, const std::funct
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &receiving);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &receiving);
+  if (const char* trusted = std::getenv("SSL_CERT_FILE"); trusted && *trusted) curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
   if (!impl_->socket.empty()) curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, impl_->socket.c_str());
   if (!impl_->socket.empty() || is_loopback(host_of(impl_->url))) curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_slist* headers = curl_slist_append(nullptr, "Expect:");

@@ -370,7 +370,7 @@ Task<Result<Published>> Drafts::publish(session::User user, std::string package,
   co_await functions_.catalog()->completed();
   auto whom = parse_audience(audience);
   if (!whom) co_return whom.take_error();
-  auto who = accounts::known_identity(user.id, user.name, user.is_operator);
+  auto who = session::identity_of(user);
   if (!may_publish(who, whom->first, whom->second)) co_return Error{Code::forbidden, "you may not publish a package for '" + audience + "': ask an operator", ""};
   if (whom->first != Visibility::owner && functions_.catalog()->is_taken(package, user.id))
     co_return Error{Code::conflict, "there is another package named " + package + ": choose another name, or publish it for yourself", ""};

@@ -10,6 +10,7 @@
 #include "function/function.hpp"
 #include "function/package_files.hpp"
 #include "os/memfd.hpp"
+#include "session/manager.hpp"
 
 using namespace myelin;
 using namespace myelin::function;
@@ -61,7 +62,7 @@ TEST(Answering, WritesTextAndArrays) {
 TEST(Permission, IsByVisibility) {
   Function f;
   f.owner = "u_1";
-  auto owner = accounts::known_identity("u_1", "anna", false), other = accounts::known_identity("u_2", "ben", false), op = accounts::operator_identity(), nobody = accounts::anonymous_identity();
+  auto owner = session::identity_of({"u_1", "anna", false}), other = session::identity_of({"u_2", "ben", false}), op = accounts::operator_identity(), nobody = accounts::anonymous_identity();
   f.visibility = Visibility::owner;
   EXPECT_TRUE(may_call(owner, f) && may_call(op, f));
   EXPECT_FALSE(may_call(other, f) || may_call(nobody, f));

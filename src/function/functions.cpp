@@ -422,7 +422,7 @@ Task<Result<std::shared_ptr<session::Doing>>> Functions::again(Functions* self, 
     auto* value = o.if_contains(key);
     return value && value->is_string() ? std::string(value->get_string()) : std::string();
   };
-  auto who = accounts::known_identity(user.id, user.name, user.is_operator);
+  auto who = session::identity_of(user);
   auto catalog = self->catalog_;
   auto found = co_await Catalog::find(catalog, who, text("function"));
   if (!found) co_return found.take_error();

@@ -351,7 +351,7 @@ Task<Result<std::shared_ptr<Sweeps::Sweep>>> Sweeps::make(Sweeps* self, session:
     }
     co_return sweep;
   }
-  auto who = accounts::known_identity(user.id, user.name, user.is_operator);
+  auto who = session::identity_of(user);
   auto catalog = self->functions_.catalog();
   auto found = co_await Catalog::find(catalog, std::move(who), name);
   if (!found) co_return found.take_error();

@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 
 namespace myelin::http {
@@ -53,6 +54,7 @@ Result<Fetched> fetch(const Fetch& request) {
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, why);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &receiving);
+  if (const char* trusted = std::getenv("SSL_CERT_FILE"); trusted && *trusted) curl_easy_setopt(easy, CURLOPT_CAINFO, trusted);
   curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(easy, CURLOPT_XFERINFODATA, &receiving);
   curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);

@@ -46,6 +46,20 @@ Manager::Impl::Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Data
                     std::shared_ptr<os::CgroupTree> g, ManagerOptions o)
     : loop(l), pool(p), database_pool(dp), database(d), groups(std::move(g)), options(std::move(o)), tasks(l) {}
 
+User user_of(const accounts::Identity& who) {
+  return {who.user_id, who.name, who.is_operator, std::make_shared<const accounts::Identity>(who)};
+}
+
+accounts::Identity identity_of(const User& user) {
+  if (user.identity) return *user.identity;
+  accounts::Identity who;
+  who.user_id = user.id;
+  who.name = user.name;
+  who.is_operator = user.is_operator;
+  if (user.is_operator) who.role = accounts::Role::admin;
+  return who;
+}
+
 Manager::Manager(async::Loop& loop, async::Pool& pool, async::Pool& database_pool, store::Database& database,
                  std::shared_ptr<os::CgroupTree> groups, ManagerOptions options)
     : impl_(std::make_shared<Impl>(loop, pool, database_pool, database, std::move(groups), std::move(options))) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "accounts/identity.hpp"
 #include "async/pool.hpp"
 #include "async/task.hpp"
 #include "base/result.hpp"
@@ -18,12 +19,17 @@
 
 namespace myelin::session {
 
-/// Who calls. Until accounts exist a token is a user.
+/// On whose behalf something is done.
 struct User {
   std::string id;
   std::string name;
   bool is_operator = false;  // sees and may end everything
+  /// Who asked for it, with role, groups and bounds. Null where it is done in somebody's name who did not ask.
+  std::shared_ptr<const accounts::Identity> identity = nullptr;
 };
+[[nodiscard]] User user_of(const accounts::Identity& who);
+/// Who may do what `user` wants; a member in no group, where they did not ask themselves.
+[[nodiscard]] accounts::Identity identity_of(const User& user);
 
 /// A session for one piece of work, such as a call of a function. It sees nobody's files: no ~/work, no operator mounts. It is not
 /// listed, not recorded, found by nobody, and does not count among its user's sessions. Who made it ends it.

@@ -247,10 +247,6 @@ Result<std::int64_t> AccountRecords::remove_group(std::string_view id) {
   return database_.run("DELETE FROM user_groups WHERE id = ?", {id});
 }
 
-Result<void> AccountRecords::rename_group(std::string_view id, std::string_view name) {
-  return only_done(database_.run("UPDATE user_groups SET name = ? WHERE id = ?", {name, id}));
-}
-
 Result<void> AccountRecords::add_member(std::string_view group, std::string_view user) {
   return only_done(database_.run("INSERT INTO group_members (group_id, user_id) VALUES (?, ?) ON CONFLICT DO NOTHING", {group, user}));
 }
@@ -348,9 +344,9 @@ Result<std::vector<AuditRecord>> AccountRecords::audit(const AuditFilter& f) {
   std::vector<AuditRecord> entries;
   const Time never{}, always{std::chrono::milliseconds(INT64_MAX)};
   auto asked = database_.query(
-      "SELECT seq, at_ms, actor, actor_name, address, action, object, detail FROM audit WHERE (? = '' OR actor = ?) AND (? = '' OR action = ?) "
+      "SELECT seq, at_ms, actor, actor_name, address, action, object, detail FROM audit WHERE (? = '' OR actor = ? OR actor_name = ?) AND (? = '' OR action = ?) "
       "AND (? = '' OR object = ?) AND at_ms >= ? AND at_ms < ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-      {f.actor.value_or(""), f.actor.value_or(""), f.action.value_or(""), f.action.value_or(""), f.object.value_or(""), f.object.value_or(""),
+      {f.actor.value_or(""), f.actor.value_or(""), f.actor.value_or(""), f.action.value_or(""), f.action.value_or(""), f.object.value_or(""), f.object.value_or(""),
        f.since.value_or(never), f.until.value_or(always), f.before.value_or(INT64_MAX), f.limit},
       [&](const Row& row) {
         entries.push_back({row.integer(0), row.time(1), row.text(2), row.text(3), row.text(4), row.text(5), row.text(6), row.text(7)});

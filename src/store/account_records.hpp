@@ -64,7 +64,7 @@ struct AuditRecord {
 };
 
 struct AuditFilter {
-  std::optional<std::string> actor, action, object;
+  std::optional<std::string> actor, action, object;  // the actor by id or name
   std::optional<Time> since, until;
   std::optional<std::int64_t> before;  // seq
   std::int64_t limit = 50;
@@ -124,7 +124,6 @@ class AccountRecords {
   // Inside change_grants().
   Result<void> add_group(const GroupRecord& group);
   Result<std::int64_t> remove_group(std::string_view id);
-  Result<void> rename_group(std::string_view id, std::string_view name);
   Result<void> add_member(std::string_view group, std::string_view user);
   Result<std::int64_t> remove_member(std::string_view group, std::string_view user);
   Result<void> add_grant(const GrantRecord& grant);

@@ -476,6 +476,9 @@ def test_the_audit_log_tells_who_did_what_and_no_secret(desk):
     text = json.dumps(entries)
     assert token not in text and PASSWORD not in text and [e["seq"] for e in entries] == sorted((e["seq"] for e in entries), reverse=True)
     assert {e["action"] for e in desk.operator.get("/v1/audit?action=sign_in").json()["entries"]} == {"sign_in"}
+    mine = desk.operator.get("/v1/audit?actor=audrey").json()["entries"]
+    assert mine and {e["actor_name"] for e in mine} == {"audrey"}
+    assert {e["seq"] for e in mine} < {e["seq"] for e in desk.operator.get("/v1/audit?actor=" + mine[0]["actor"]).json()["entries"]}  # by a reset link, too
     assert PASSWORD not in desk.server.log_text() and token not in desk.server.log_text()
 
 

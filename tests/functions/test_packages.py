@@ -2,6 +2,7 @@
 
 import pytest
 
+from conftest import wait_until
 from functions.conftest import call, value
 
 LEAKY = """NEURON {
@@ -112,11 +113,42 @@ def test_publishing_what_is_broken_or_taken(user, folder, client):
     assert anna.post("/v1/packages/taken/publish", {"to": "all"}).status == 409
 
 
-def test_a_group_is_for_its_members(user):
+def test_a_group_is_for_its_members(user, functions_server):
     anna, ben = user(), user()
     put(anna, "gamma/files/gamma.py", "def f(): return 1\n")
     assert anna.post("/v1/packages/gamma/publish", {"to": "group:physiology"}).status == 201
     assert value(anna, "gamma.f") == 1 and call(ben, "gamma.f").status == 404
+
+    carla, operator = user(), functions_server.client()
+    group = operator.post("/v1/groups", {"name": "physiology"}).json()["id"]
+    assert operator.request("PUT", "/v1/groups/%s/members/%s" % (group, carla.get("/v1/me").json()["id"])).status == 204
+    wait_until(lambda: call(carla, "gamma.f").status == 200, "the group's function for its new member")
+    # What takes a while is theirs, too: a sweep, a kept call, and its repetition.
+    points = {"function": "gamma.f", "points": [{}, {}]}
+    sweep = carla.post("/v1/sweeps", points)
+    assert sweep.status == 202, sweep
+    assert ben.post("/v1/sweeps", points).status == 404
+    kept = carla.post("/v1/functions/gamma.f", {"keep": True})
+    assert kept.status == 200, kept
+    again = carla.post("/v1/runs/%s/rerun" % kept.headers["myelin-run"])
+    assert again.status == 202, again
+    operator.request("DELETE", "/v1/groups/%s/members/%s" % (group, carla.get("/v1/me").json()["id"]))
+    wait_until(lambda: call(carla, "gamma.f").status == 404, "the end of the membership")
+    assert carla.post("/v1/runs/%s/rerun" % kept.headers["myelin-run"]).status == 404
+    assert carla.post("/v1/sweeps", points).status == 404
+
+
+def test_a_token_for_one_function_calls_no_other(user, functions_server):
+    anna = user()
+    put(anna, "kappa/files/kappa.py", "def f(): return 1\ndef g(): return 2\n")
+    assert anna.post("/v1/packages/kappa/publish", {"to": "me"}).status == 201
+    made = anna.post("/v1/tokens", {"name": "narrow", "scopes": ["use:function:kappa.f"]})
+    assert made.status == 201, made
+    narrow = functions_server.client(made.json()["token"])
+    assert value(narrow, "kappa.f") == 1
+    assert call(narrow, "kappa.g").status == 404
+    for sweep in ({"function": "kappa.f", "points": [{}]}, {"function": "kappa.g", "points": [{}]}):
+        assert narrow.post("/v1/sweeps", sweep).status == 403  # it may start no sweeps
 
 
 @pytest.mark.parametrize("path", ["delta/files/..%2Fx.py", "delta/files/a%2F..%2F..%2Fx", "delta/files/.hidden", "delta/files/a%00b", "delta/files/a%20b", "1x/files/a.py",

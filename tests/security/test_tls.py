@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -78,6 +79,16 @@ def test_the_cookie_and_links_are_for_https(served, files):
     assert status == 200 and b'"cookie":true' in body
     status, _, answer = ask(connection, "GET", "/", Accept="text/html")
     assert status == 302
+
+
+def test_both_clients_trust_who_is_named(served, files):
+    known = dict(os.environ, MYELIN_URL="https://localhost:%d" % served.address[1], MYELIN_TOKEN="secret", PYTHONPATH=str(BINARY.parent.parent / "python"))
+    python = [sys.executable, "-c", "import myelin; print(myelin.Client().sessions())"]
+    for command in ([str(BINARY), "sessions"], python):
+        for trusted in (True, False):
+            done = subprocess.run(command, env=dict(known, SSL_CERT_FILE=str(files[0])) if trusted else known, capture_output=True, text=True, timeout=60)
+            assert (done.returncode == 0) == trusted, done
+            assert trusted or "certificate" in done.stderr, done.stderr
 
 
 def test_a_stream_of_events_and_a_hang_up(served, files):

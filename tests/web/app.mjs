@@ -42,7 +42,7 @@ const jobs = {
     await page.getByRole('button', { name: 'Use an access token' }).click();
     await page.getByLabel('Access token').fill('not this one');
     await page.getByRole('button', { name: 'Sign in' }).click();
-    const refused = await page.getByRole('alert').textContent();
+    const refused = await page.getByRole('alert').filter({ hasText: /\S/ }).textContent();
     await page.getByLabel('Access token').fill(token);
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.locator('.example').first().waitFor();

@@ -135,7 +135,7 @@ Task<Result<std::string>> published(Context& context, accounts::Identity who, st
   if (!found) co_return found.take_error();
   if (!context.settings.exec && !(*found)->native) co_return Error{Code::forbidden, "running scripts is turned off on this server", ""};
   function::Asked call;
-  call.user = {who.user_id, who.name, who.is_operator};
+  call.user = session::user_of(who);
   call.function = *found;
   call.body = "{\"parameters\":" + params_json + "}";
   auto terms = function::read_terms(call.body);

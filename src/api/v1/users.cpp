@@ -192,8 +192,11 @@ json::object describe_group(Context& context, const store::GroupRecord& group) {
 
 Task<http::Response> list_groups(Context& context, Asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
+  auto work = [](accounts::Book& book) { return book.records().groups(); };
+  auto groups = co_await context.accounts->with_book(std::move(work));
+  if (!groups) co_return account_problem(groups.error());
   json::array out;
-  for (const auto& group : context.accounts->who().groups()) out.push_back(describe_group(context, group));
+  for (const auto& group : *groups) out.push_back(describe_group(context, group));
   co_return json_reply(200, json::object{{"groups", std::move(out)}});
 }
 

@@ -82,7 +82,7 @@ http::Response not_allowed(const accounts::Identity& who, const accounts::Grant&
 // What a route needs of who asks; decides on whose behalf it runs.
 Task<std::optional<http::Response>> permit(Context& context, std::string_view needs, Asked* asked) {
   const auto& who = asked->who;
-  asked->user = {who.user_id, who.name, who.is_operator};
+  asked->user = session::user_of(who);
   if (needs == "open" || (needs == "self" && who.role != accounts::Role::anonymous)) co_return std::nullopt;
   if (who.must_change)
     co_return http::problem(403, "password_change_required", "choose a password of your own first: POST /v1/auth/password {\"old\", \"new\"}");
