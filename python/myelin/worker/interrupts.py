@@ -26,7 +26,8 @@ class Interrupts:
         self.follows = []  # bodies of follow frames, the same
         self.follow = None
         self.quiet = set()  # code objects (callbacks of engines) in which nothing may be raised
-        self._signalled = False
+        self._signalled = False  # by a signal that could not be looked at just then
+        self._reading = False  # the channel: nobody else may, not even the handler
         self._last = 0.0
 
     def install(self):
@@ -39,7 +40,6 @@ class Interrupts:
         self.deferred = 0
         self.running = call
         if self._signalled:
-            self._signalled = False
             self._look()
         return self.requested
 
@@ -48,6 +48,18 @@ class Interrupts:
         self.running = 0
 
     def _look(self):
+        """True if the running call is to stop. A signal that comes meanwhile is looked at before it returns."""
+        found = False
+        while True:
+            self._reading, self._signalled = True, False
+            try:
+                found = self._take() or found
+            finally:
+                self._reading = False
+            if not self._signalled:
+                return found
+
+    def _take(self):
         try:
             queue = self.channel.poll()
         except ProtocolError:  # the main loop meets it again at its next read
@@ -74,10 +86,17 @@ class Interrupts:
         """Makes the branches that were asked for, at a point where the state is whole. True in a branch: there the call is to
         stop as if interrupted."""
         while self.branches:
-            if self.branch(*self.branches.pop(0)):
-                self.branches, self.follows = [], []
+            self._reading = True
+            try:
+                branched = self.branch(*self.branches.pop(0))
+            finally:
+                self._reading = False
+            if branched:
+                self.branches, self.follows, self._signalled = [], [], False
                 self.requested = True
                 return True
+            if self._signalled and self.running:
+                self._look()
         return False
 
     def follow_now(self):
@@ -93,12 +112,13 @@ class Interrupts:
         return False
 
     def _handle(self, number, frame):
-        if not self.running:
+        if not self.running or self._reading:
             self._signalled = True
             return
         found = self._look()
         if self.branches and self.armed and not self.deferred and not self.is_quiet(frame):
-            found = self.branch_now() or found
+            before = self.requested
+            found = self.branch_now() or found or (self.requested and not before)
         if found and self.armed and not self.deferred and not self.is_quiet(frame):
             now = time.monotonic()
             if not self.raised or now - self._last > _AGAIN_S:

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import time
 import unittest
 
 import harness
 from harness import Died, Failure, Zygote
+from myelin.worker import interrupts as signals
 from myelin.worker import protocol, rope
 
 JSON = "application/json"
@@ -267,6 +269,50 @@ class Interrupts(Case):
                 self.assertTrue(failure.fields["interrupted"])
             self.session.interrupt(number)
         self.assertEqual(self.session.exec("a = 1", "a"), {"data": 1})
+
+
+class Signals(unittest.TestCase):
+    def test_a_signal_while_another_is_looked_at(self):
+        """The second frame arrives, with its signal, while the first is being read: neither is lost, and nothing reads in between."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+
+        class Slow:
+            def __init__(self):
+                self.readers, self.most, self.hurt = 0, 0, False
+
+            def recv_into(self, view, *rest):
+                self.readers += 1
+                self.most = max(self.most, self.readers)
+                try:
+                    n = ours.recv_into(view, *rest)
+                    if not self.hurt:
+                        self.hurt = True
+                        theirs.sendall(protocol.frame(protocol.INTERRUPT, call=7) + protocol.frame(protocol.CALL, b"next", call=8))
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(0)  # the handler runs here at the latest
+                    return n
+                finally:
+                    self.readers -= 1
+
+        slow = Slow()
+        channel = protocol.Channel(slow)
+        interrupts = signals.Interrupts(channel)
+        former = signal.getsignal(signal.SIGINT)
+        self.addCleanup(signal.signal, signal.SIGINT, former)
+        interrupts.install()
+        interrupts.begin(7)
+        interrupts.armed = True
+        theirs.sendall(protocol.frame(protocol.FOLLOW, b"{}"))
+        with self.assertRaises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        interrupts.end()
+        self.assertTrue(slow.hurt and interrupts.requested)
+        self.assertEqual(slow.most, 1)
+        self.assertEqual(interrupts.follows, [b"{}"])
+        self.assertEqual(channel.receive(), (protocol.CALL, 8, b"next"))
 
 
 class Life(unittest.TestCase):
