@@ -34,7 +34,7 @@ format:          ## format the C++ sources
 	@find src bench -name '*.cpp' -o -name '*.hpp' -o -name '*.c' -o -name '*.h' | xargs -r clang-format -i
 
 clean:           ## remove what was built and the environments; data in .myelin stays
-	@rm -rf build build-asan build-tsan build-debug .venv .venv-test .venv-peer .venv-peer3 tests/web/node_modules tests/oidc/node_modules web/node_modules web/dist
+	@rm -rf build build-asan build-tsan build-debug .venv .venv-test .venv-peer .venv-peer3 .venv-neuroapi tests/web/node_modules tests/oidc/node_modules web/node_modules web/dist
 
 deps:            ## Debian packages for building and running
 	@$(if $(SKIP_DEPS),,scripts/step 'Debian packages' scripts/deps build)
@@ -55,6 +55,7 @@ venv-test: venv
 	  scripts/venv .venv-peer3 requirements/peer3.txt'
 
 venv-bench: venv-test
+	@scripts/step 'Python environment of the bench' scripts/venv .venv-neuroapi requirements/peer-neuroapi.txt
 
 web-test:
 	@scripts/step 'npm packages of the tests' scripts/web-test-install

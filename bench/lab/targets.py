@@ -114,6 +114,33 @@ class Peer(Target):
         self.server.close()
 
 
+class FlaskStack(Target):
+    """The libraries that NeuroAPI is made of, with one route like its own."""
+
+    title = "NeuroAPI's libraries"
+
+    def __init__(self, folder):
+        python = pathlib.Path(os.environ.get("MYELIN_VENV_NEUROAPI", ROOT / ".venv-neuroapi")) / "bin" / "python"
+        if not python.exists():
+            raise Unavailable("%s is not there; `make bench` installs it" % python)
+        port = free_port()
+        self.address = ("127.0.0.1", port)
+        self.server = Process([python, ROOT / "bench" / "lab" / "flask_stack.py", port], folder, "flask", clean_environment(), stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.ask("POST", "/api/v1/function", {"function": "return_params", "params": {"params": 1}})
+                return
+            except OSError:
+                if self.server.process.poll() is not None or time.monotonic() > deadline:
+                    self.close()
+                    raise Unavailable("%s did not start: %s" % (self.title, self.server.tail())) from None
+                time.sleep(0.02)
+
+    def close(self):
+        self.server.close()
+
+
 class MinimalServer(Target):
     """Answers everything at once with a fixed text: what is left is the client's own time."""
 

@@ -67,5 +67,7 @@ struct Membrane {
   double leak_time_constant_ms = 0;     // cm/gl
 };
 [[nodiscard]] Membrane membrane_of(const Parameters& parameters, const Kernel& kernel = best_kernel());
+/// Of each; the seconds without stimulus share the lanes of vectors. Nothing of it depends on amp, dur and tstop.
+[[nodiscard]] std::vector<Membrane> membranes_of(std::span<const Parameters> cells, const Kernel& kernel = best_kernel());
 
 }  // namespace myelin::cell

@@ -188,19 +188,15 @@ std::vector<double> resting_places(const Parameters& p) {
   return found;
 }
 
-}  // namespace
-
-Membrane membrane_of(const Parameters& p, const Kernel& kernel) {
+// What a second without stimulus showed, and the equations about rest; `done`: that second, if it could be run.
+Membrane described(const Parameters& p, const Outcome* done) {
   Membrane out;
   const double area_cm2 = area_um2(p) * 1e-8;
   out.leak_resistance_MOhm = 1e-6 / (p.gl * 1e-6 * area_cm2);
   out.leak_time_constant_ms = capacitance_uF_cm2(p) * 1e-3 / (p.gl * 1e-6);
 
-  Run alone{p, 0, true};
-  alone.cell.tstop = 1000;
-  const auto done = simulate({alone}, {}, {}, kernel);
-  if (!done || !done->front().finite) return out;
-  const Outcome& quiet = done->front();
+  if (!done || !done->finite) return out;
+  const Outcome& quiet = *done;
   const auto last = std::span(quiet.v_mV).last(4000);
   for (const double v : last) out.settled_mV += v / static_cast<double>(last.size());
   out.fires_without_stimulus = !quiet.spike_times_ms.empty() && quiet.spike_times_ms.back() > 500;
@@ -231,5 +227,21 @@ Membrane membrane_of(const Parameters& p, const Kernel& kernel) {
   out.time_constant_ms = answer.time_ms;
   return out;
 }
+
+}  // namespace
+
+std::vector<Membrane> membranes_of(std::span<const Parameters> cells, const Kernel& kernel) {
+  std::vector<Run> alone;
+  for (const Parameters& p : cells) {
+    alone.push_back({p, 0, true});
+    alone.back().cell.tstop = 1000;
+  }
+  const auto done = simulate(std::move(alone), {}, {}, kernel);
+  std::vector<Membrane> out;
+  for (std::size_t i = 0; i < cells.size(); ++i) out.push_back(described(cells[i], done ? &(*done)[i] : nullptr));
+  return out;
+}
+
+Membrane membrane_of(const Parameters& p, const Kernel& kernel) { return membranes_of(std::span(&p, 1), kernel).front(); }
 
 }  // namespace myelin::cell

@@ -15,6 +15,37 @@ def test_numbers(client):
     assert one["current"] == [0.2] and one["frequency"] == data["frequency"][:1]
 
 
+def test_the_membrane_and_the_gates(client):
+    usual = {"tstop": 20, "dur": [5, 15], "fi": False}
+    data = client.post("/v1/functions/run_cell", {"parameters": dict(usual, gna=0, gh=0, gk=0)}).json()["data"]
+    # Hodgkin and Huxley's cell with this leak; a step of 1 pA to the full model gives the same.
+    v = {amp: client.post("/v1/functions/run_cell", {"parameters": {"fi": False, "gna": 0, "gh": 0, "gk": 0, "tstop": 2000, "dur": [1000, 2000], "amp": amp}}).json()["data"]["v"] for amp in (0.001, -0.001)}
+    assert data["resting_potential"] == pytest.approx(v[0.001][39000], abs=0.01)
+    measured = (v[0.001][-1] - v[-0.001][-1]) / 0.002
+    assert data["input_resistance"] == pytest.approx(measured, rel=0.01) and 0.1 < data["time_constant"] < 20
+    at = {round(x): i for i, x in enumerate(data["gate_v"])}
+    assert (min(at), max(at)) == (-100, 100)
+    assert data["m_inf"][at[-62]] == 0 and data["m_inf"][at[50]] > 0.99 and data["h_inf"][at[0]] == 0 and data["n_inf"][at[-70]] == 0 and data["l_inf"][at[-40]] == 0
+    assert all(0 <= x <= 1 for gate in "mhnl" for x in data[gate + "_inf"]) and all(x > 0 for gate in "mhnl" for x in data[gate + "_tau"])
+    # The usual cell is held at seg1: there is no resistance to give.
+    pinned = client.post("/v1/functions/run_cell", {"parameters": usual}).json()["data"]
+    assert pinned["resting_potential"] == pytest.approx(-60, abs=0.1) and pinned["input_resistance"] is None and pinned["time_constant"] is None
+    small = client.post("/v1/functions/run_cell", {"parameters": dict(usual, traces=False, membrane=False)}).json()["data"]
+    assert sorted(small) == ["current", "frequency", "spikes"]
+
+
+def test_a_sweep_over_cells_tells_their_rest(client):
+    grid = {"gl": [10, 100, 1000], "gna": [0]}
+    run = client.post("/v1/sweeps", {"function": "run_cell", "parameters": {"fi": False, "traces": False, "gh": 0, "gk": 0, "tstop": 20, "dur": [5, 15]}, "grid": grid}).json()["id"]
+    done = wait_until(lambda: (r := client.get("/v1/runs/" + run).json())["state"] in ("done", "failed") and r, "the sweep", 30)
+    assert done["state"] == "done", done
+    found = client.get("/v1/sweeps/%s/result" % run).json()["data"]["results"]
+    resistance = [row[0] for row in found["input_resistance"]]
+    assert resistance == sorted(resistance, reverse=True), found
+    one = client.post("/v1/functions/run_cell", {"parameters": {"fi": False, "gl": 100, "gna": 0, "gh": 0, "gk": 0, "tstop": 30, "dur": [5, 15]}}).json()["data"]
+    assert resistance[1] == pytest.approx(one["input_resistance"], rel=1e-6) and found["time_constant"][1][0] == pytest.approx(one["time_constant"], rel=1e-6)
+
+
 def test_a_second_call_is_remembered(client):
     body = {"parameters": {"tstop": 51}}
     first, second = (client.post("/v1/functions/run_cell", body) for _ in range(2))

@@ -338,7 +338,7 @@ const jobs = {
     await shown(page);
     for (const [name, value] of Object.entries(known.values)) await page.locator('#p-' + name).fill(value);
     await page.waitForTimeout(1500);
-    await page.setViewportSize({ width: 1280, height: 1000 });
+    await page.setViewportSize({ width: 1280, height: 1560 });
     await page.evaluate(() => scrollTo(0, 0));
     await page.waitForTimeout(500);
     await picture(page, 'function-form');

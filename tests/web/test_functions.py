@@ -180,7 +180,7 @@ def test_the_cell_of_the_server_answers_a_slider_without_signing_in(lab):
     names = [one["id"] for one in lab.client(None).get("/v1/functions").json()["functions"] if one["name"] == "run_cell"]
     assert names
     seen = visit("cell", lab, name=names[0])
-    assert seen["before"] == 2 and len(seen["then"]) == 2 and seen["first"] != seen["then"]
+    assert seen["before"] == 5 and len(seen["then"]) == 5 and seen["first"] != seen["then"]
     assert seen["png"]["name"] == "run_cell.png" and seen["png"]["bytes"] > 5000 and seen["sweeps"] == 0
 
 
