@@ -61,9 +61,13 @@ void Accounts::look() {
 
 Task<void> Accounts::watch() {
   using std::chrono::steady_clock;
+  auto expired_until = store::now();
   auto uses_due = steady_clock::now() + std::chrono::seconds(60), purge_due = steady_clock::now() + std::chrono::seconds(5);
   for (;;) {
     co_await async::sleep_for(std::chrono::milliseconds(400));
+    const auto until = store::now();
+    snapshot_.end_expired(expired_until, until);
+    expired_until = until;
     look();
     const auto now = steady_clock::now();
     auto* database = &database_;
@@ -138,16 +142,12 @@ Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
   std::string hash = found->user ? found->user->password : "", password = request.password;
   auto verdict = co_await verify(std::move(hash), std::move(password));
   if (!verdict) {
-    guard_.succeeded(username, request.address, found->known, Clock::now());  // nothing was tried
+    guard_.withdrawn(username, request.address, found->known, Clock::now());
     co_return verdict.take_error();
   }
   if (!found->user || !verdict->right) {
-    Actor nobody{found->user ? found->user->id : "", username, request.address};
-    auto note = [nobody](Book& book) { return book.note(nobody, "sign_in.failed", nobody.id, ""); };
-    if (found->user) {
-      auto noted = co_await with_book(std::move(note));
-      if (!noted) log::warning("the audit log can't be written: " + noted.error().message);
-    }
+    // Not waited for: an answer that comes later would tell that there is such a user.
+    if (found->user) tasks_.spawn(note_failure({found->user->id, username, request.address}), "note a failed sign-in");
     co_return wrong();
   }
   guard_.succeeded(username, request.address, found->known, Clock::now());
@@ -161,11 +161,24 @@ Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
       std::string id = user.id, old = user.password, fresh = *better;
       auto keep = [id, old, fresh](Book& book) { return book.upgrade_hash(id, old, fresh); };
       auto kept = co_await with_book(std::move(keep));
-      if (!kept) log::warning("a password's hash can't be renewed: " + kept.error().message);
+      if (kept) user.password = *better;
+      else log::warning("a password's hash can't be renewed: " + kept.error().message);
     }
   }
+  // The password may have been changed since it was compared.
+  auto unchanged = [id = user.id, hash = user.password](Book& book, std::int64_t) -> Result<bool> {
+    auto now = book.records().user_by_id(id);
+    if (!now) return now.take_error();
+    return *now && (*now)->password == hash;
+  };
   std::string id = user.id, client = request.client, address = request.address;
-  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), request.with, request.style, "");
+  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), request.with, request.style, "", std::move(unchanged), wrong());
+}
+
+Task<void> Accounts::note_failure(Actor whose) {
+  auto note = [whose](Book& book) { return book.note(whose, "sign_in.failed", whose.id, ""); };
+  auto noted = co_await with_book(std::move(note));
+  if (!noted) log::warning("the audit log can't be written: " + noted.error().message);
 }
 
 Task<Result<SignedIn>> Accounts::sign_in_by_provider(Person person, std::string client, std::string address) {
@@ -173,11 +186,12 @@ Task<Result<SignedIn>> Accounts::sign_in_by_provider(Person person, std::string 
   auto user = co_await with_book(std::move(find));
   if (!user) co_return user.take_error();
   std::string id = user->id, how = "by " + person.issuer;
-  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), With::cookie, Style::native, std::move(how));
+  Condition always = [](Book&, std::int64_t) -> Result<bool> { return true; };
+  co_return co_await sign_in_as(std::move(id), std::move(client), std::move(address), With::cookie, Style::native, std::move(how), std::move(always), wrong());
 }
 
 Task<Result<SignedIn>> Accounts::sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style,
-                                              std::string how) {
+                                              std::string how, Condition condition, Error otherwise) {
   const std::string address_class = Guard::address_class(address);
   auto note = [user_id, address, address_class, how](Book& book) -> Result<store::UserRecord> {
     auto user = book.records().user_by_id(user_id);
@@ -192,10 +206,11 @@ Task<Result<SignedIn>> Accounts::sign_in_as(std::string user_id, std::string cli
   auto user = co_await with_book(std::move(note));
   if (!user) co_return user.take_error();
   std::string family = make_id("f_");
-  co_return co_await issue(*user, std::move(family), std::move(client), with, style, true);
+  co_return co_await issue(*user, std::move(family), std::move(client), with, style, true, std::move(condition), std::move(otherwise));
 }
 
-Task<Result<SignedIn>> Accounts::issue(const store::UserRecord& user_, std::string family, std::string client, With with, Style style, bool refresh) {
+Task<Result<SignedIn>> Accounts::issue(const store::UserRecord& user_, std::string family, std::string client, With with, Style style, bool refresh,
+                                         Condition condition, Error otherwise) {
   const store::UserRecord user = user_;
   SignedIn out;
   const auto now = std::chrono::floor<std::chrono::seconds>(store::now());
@@ -224,15 +239,26 @@ Task<Result<SignedIn>> Accounts::issue(const store::UserRecord& user_, std::stri
       out.refresh_token = sign_jwt(claims_of(style, user, tokens.back()), options_.secret);
     }
   }
-  auto keep = [tokens](Book& book) {
-    return book.records().change([&](std::int64_t version) -> Result<void> {
+  auto keep = [tokens, condition](Book& book) -> Result<bool> {
+    bool may = false;
+    auto done = book.records().change([&](std::int64_t version) -> Result<void> {
+      auto still = book.records().user_by_id(tokens.front().user_id);
+      if (!still) return still.take_error();
+      if (!*still || !(*still)->active) return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
+      auto fits = condition(book, version);
+      if (!fits) return fits.take_error();
+      may = *fits;
+      if (!may) return {};
       for (const auto& token : tokens)
         if (auto added = book.records().add_issued(token, version); !added) return added;
       return {};
     });
+    if (!done) return done.take_error();
+    return may;
   };
   auto kept = co_await with_book(std::move(keep));
   if (!kept) co_return kept.take_error();
+  if (!*kept) co_return otherwise;
   out.identity = snapshot_.identity_of(user);
   out.identity.credential = tokens.front().jti;
   out.identity.family = family;
@@ -253,37 +279,32 @@ Task<Result<SignedIn>> Accounts::refresh(std::string refresh_token, Style style)
   const auto* user = snapshot_.user(user_id);
   if (!user || !user->active) co_return refused;
   const store::UserRecord record = *user;
-  if (style == Style::neuroapi) {
-    if (known->revoked) co_return refused;
-    std::string same_family = family, same_client = client;
-    co_return co_await issue(record, std::move(same_family), std::move(same_client), With::tokens, style, false);
-  }
-  auto exchange = [jti, family, record](Book& book) -> Result<bool> {
-    bool fresh = false;
-    auto done = book.records().change([&](std::int64_t version) -> Result<void> {
-      const auto now = store::now();
-      auto used = book.records().use_issued(jti, now, version);
-      if (!used) return used.take_error();
-      fresh = *used;
-      if (fresh) return {};
-      // Somebody else has it: whoever came first loses too.
-      if (auto ended = book.records().revoke_family(family, now, version); !ended) return ended;
-      return book.note({record.id, record.username, ""}, "sign_in.reused", record.id, "a refresh token was used twice");
-    });
-    if (!done) return done.take_error();
-    return fresh;
-  };
-  auto fresh = co_await with_book(std::move(exchange));
-  if (!fresh) co_return fresh.take_error();
-  if (!*fresh) co_return Error{Code::unauthorized, "this refresh token was used before: the sign-in has ended for everybody; sign in again", "token_reused"};
   std::string same_family = family, same_client = client;
-  co_return co_await issue(record, std::move(same_family), std::move(same_client), With::tokens, style, true);
+  if (style == Style::neuroapi) {
+    Condition valid = [jti](Book& book, std::int64_t) { return book.records().is_issued(jti); };
+    co_return co_await issue(record, std::move(same_family), std::move(same_client), With::tokens, style, false, std::move(valid), std::move(refused));
+  }
+  // With the new tokens or not at all: between the two somebody else's use could end the sign-in.
+  Condition exchange = [jti, family, record](Book& book, std::int64_t version) -> Result<bool> {
+    const auto now = store::now();
+    auto used = book.records().use_issued(jti, now, version);
+    if (!used) return used.take_error();
+    if (*used) return true;
+    // Somebody else has it: whoever came first loses too.
+    if (auto ended = book.records().revoke_family(family, now, version); !ended) return ended.take_error();
+    if (auto noted = book.note({record.id, record.username, ""}, "sign_in.reused", record.id, "a refresh token was used twice"); !noted) return noted.take_error();
+    return false;
+  };
+  Error reused{Code::unauthorized, "this refresh token was used before: the sign-in has ended for everybody; sign in again", "token_reused"};
+  co_return co_await issue(record, std::move(same_family), std::move(same_client), With::tokens, style, true, std::move(exchange), std::move(reused));
 }
 
 Task<Result<std::string>> Accounts::narrow_token(Identity who, Grants scopes, std::chrono::seconds lifetime, std::string client) {
+  // It ends with the sign-in, and makes no further ones.
+  if (who.family.empty() || who.scopes) co_return Error{Code::forbidden, "only who signed in gets such a token: this one can be used itself", ""};
   store::IssuedRecord token;
   token.jti = make_uuid();
-  token.family = who.family.empty() ? make_id("f_") : who.family;
+  token.family = who.family;
   token.kind = "access";
   token.user_id = who.user_id;
   token.scopes = scopes_text(scopes);
@@ -293,8 +314,13 @@ Task<Result<std::string>> Accounts::narrow_token(Identity who, Grants scopes, st
   const auto* user = snapshot_.user(who.user_id);
   if (!user) co_return Error{Code::conflict, "only users have tokens of their own", ""};
   std::string signed_token = sign_jwt(claims_of(Style::native, *user, token), options_.secret);
-  auto keep = [token](Book& book) {
-    return book.records().change([&](std::int64_t version) { return book.records().add_issued(token, version); });
+  auto keep = [token, made_with = who.credential](Book& book) {
+    return book.records().change([&](std::int64_t version) -> Result<void> {
+      auto valid = book.records().is_issued(made_with);
+      if (!valid) return valid.take_error();
+      if (!*valid) return Error{Code::unauthorized, "this sign-in has ended", ""};
+      return book.records().add_issued(token, version);
+    });
   };
   auto kept = co_await with_book(std::move(keep));
   if (!kept) co_return kept.take_error();
@@ -324,17 +350,24 @@ Task<Result<void>> Accounts::change_password(Identity who, std::string old_passw
   const auto* user = snapshot_.user(who.user_id);
   if (!user) co_return Error{Code::conflict, "only users have a password", ""};
   const store::UserRecord record = *user;
-  // A stolen cookie must not be enough to guess on; the address counts as known, for it is signed in.
-  auto wait = guard_.try_now(record.username, address, true, Clock::now());
+  // A stolen cookie must not be enough to guess on, from wherever.
+  const std::string address_class = Guard::address_class(address);
+  auto ask = [id = record.id, address_class](Book& book) { return book.records().knows_address(id, address_class, store::now() - address_known_for); };
+  auto known = co_await with_book(std::move(ask));
+  if (!known) co_return known.take_error();
+  auto wait = guard_.try_now(record.username, address, *known, Clock::now());
   if (wait.count() > 0) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
     co_return Error{Code::too_many, "too many failed attempts: wait " + std::to_string(seconds) + " s before the next", std::to_string(seconds)};
   }
   std::string hash = record.password;
   auto verdict = co_await verify(std::move(hash), old_password);
-  if (!verdict) co_return verdict.take_error();
+  if (!verdict) {
+    guard_.withdrawn(record.username, address, *known, Clock::now());
+    co_return verdict.take_error();
+  }
   if (!verdict->right) co_return Error{Code::unauthorized, "the old password is wrong", "old"};
-  guard_.succeeded(record.username, address, true, Clock::now());
+  guard_.succeeded(record.username, address, *known, Clock::now());
   if (old_password == new_password) co_return Error{Code::bad_request, "the new password is the old one", "password"};
   std::string username = record.username, email = record.email.value_or("");
   auto fresh = co_await make_hash(std::move(new_password), std::move(username), std::move(email));
@@ -346,21 +379,13 @@ Task<Result<void>> Accounts::change_password(Identity who, std::string old_passw
 }
 
 Task<Result<void>> Accounts::use_reset(std::string secret, std::string new_password, std::string address) {
-  const std::string hash = hash_secret(secret);
-  auto find = [hash](Book& book) -> Result<bool> { return book.records().has_reset(hash, store::now()); };
-  auto known = co_await with_book(std::move(find));
-  if (!known) co_return known.take_error();
-  Error refused{Code::unauthorized, "this link was used, or is older than a day: ask an admin for another one", ""};
-  if (!*known) co_return refused;
-  std::string nobody, no_mail;
-  auto fresh = co_await make_hash(std::move(new_password), std::move(nobody), std::move(no_mail));
+  auto find = [secret](Book& book) { return book.user_of_reset(secret); };
+  auto user = co_await with_book(std::move(find));
+  if (!user) co_return user.take_error();
+  std::string username = user->username, email = user->email.value_or("");
+  auto fresh = co_await make_hash(std::move(new_password), std::move(username), std::move(email));
   if (!fresh) co_return fresh.take_error();  // the link stays
-  std::string made = *fresh;
-  auto set = [secret, made, address](Book& book) -> Result<void> {
-    auto user = book.take_reset(secret);
-    if (!user) return user.take_error();
-    return book.set_password({*user, "reset link", address}, *user, made, false, "");
-  };
+  auto set = [secret, made = *fresh, address](Book& book) { return book.take_reset(secret, made, address); };
   co_return co_await with_book(std::move(set));
 }
 

@@ -66,7 +66,7 @@ class Accounts {
   Task<Result<SignedIn>> sign_in_by_provider(Person person, std::string client, std::string address);
   /// Native: the old refresh token is void, and one that was exchanged before ends its whole sign-in. Errors: unauthorized.
   Task<Result<SignedIn>> refresh(std::string refresh_token, Style style);
-  /// A token with narrower rights and a shorter life than the credential it is made with.
+  /// A token with narrower rights that ends with the sign-in it is made with. Errors: forbidden (made with another kind of credential).
   Task<Result<std::string>> narrow_token(Identity who, Grants scopes, std::chrono::seconds lifetime, std::string client);
   Task<Result<void>> sign_out(std::string family);
   Task<Result<void>> revoke(std::string jti);
@@ -74,6 +74,8 @@ class Accounts {
   /// Also of a must_change one. Errors: unauthorized (the old one is wrong), too_many, bad_request (weak).
   Task<Result<void>> change_password(Identity who, std::string old_password, std::string new_password, std::string address);
   Task<Result<void>> use_reset(std::string secret, std::string new_password, std::string address);
+  /// Compares, with the bounds of all hashing. Errors: unavailable.
+  Task<Result<Verdict>> verify(std::string hash, std::string password);
   /// Judges and hashes. Errors: bad_request (weak), unavailable.
   Task<Result<std::string>> make_hash(std::string password, std::string username, std::string email);
 
@@ -99,10 +101,14 @@ class Accounts {
     co_return result;
   }
 
+  /// Asked in the transaction that keeps the tokens; false: they are not made (what it did itself stays).
+  using Condition = std::function<Result<bool>(Book&, std::int64_t version)>;
   /// For a user who was recognised; `how` is for the audit log.
-  Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style, std::string how);
-  Task<Result<Verdict>> verify(std::string hash, std::string password);
-  Task<Result<SignedIn>> issue(const store::UserRecord& user, std::string family, std::string client, With with, Style style, bool refresh);
+  Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style, std::string how,
+                                    Condition condition, Error otherwise);
+  Task<void> note_failure(Actor whose);
+  Task<Result<SignedIn>> issue(const store::UserRecord& user, std::string family, std::string client, With with, Style style, bool refresh, Condition condition,
+                                Error otherwise);
   Task<void> watch();
   void look();
 

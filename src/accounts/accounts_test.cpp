@@ -212,9 +212,54 @@ TEST_F(AccountsTest, GroupsCarryGrants) {
 TEST_F(AccountsTest, AResetWorksOnce) {
   auto anna = user("anna");
   auto first = book.make_reset(actor, anna.id).value(), second = book.make_reset(actor, anna.id).value();
-  EXPECT_FALSE(book.take_reset(first));  // a newer link ended it
-  EXPECT_EQ(book.take_reset(second).value(), anna.id);
-  EXPECT_FALSE(book.take_reset(second));
+  EXPECT_FALSE(book.take_reset(first, "h", ""));  // a newer link ended it
+  EXPECT_EQ(book.user_of_reset(second).value().id, anna.id);
+  EXPECT_TRUE(book.take_reset(second, "h", ""));
+  EXPECT_FALSE(book.take_reset(second, "h", ""));
+  // A new password ends it, and so does the end of the account.
+  for (int way = 0; way < 3; ++way) {
+    auto other = book.make_reset(actor, anna.id).value();
+    accounts::UserChange inactive;
+    inactive.active = false;
+    const bool done = way == 0 ? book.set_password(actor, anna.id, "h2", false, "").ok() : way == 1 ? book.change_user(actor, anna.id, inactive).ok() : book.remove_user(actor, anna.id).ok();
+    ASSERT_TRUE(done);
+    EXPECT_EQ(book.user_of_reset(other).error().code, Code::unauthorized);
+  }
+}
+
+TEST_F(AccountsTest, AChangeIsWholeOrNotAtAll) {
+  auto anna = user("anna"), ben = user("ben");
+  accounts::UserChange change;
+  change.issuer = "https://sso.example";
+  change.subject = "ben";
+  change.username = "anna";
+  EXPECT_EQ(book.change_user(actor, ben.id, change).error().code, Code::conflict);
+  EXPECT_EQ(book.records().user_by_id(ben.id).value()->subject, "");
+}
+
+TEST_F(AccountsTest, WhoHasFewerRightsIsTold) {
+  auto anna = user("anna"), ben = user("ben");
+  auto kept = book.add_grant(actor, anna.id, {"view", "session", "s_1"}).value(), lost = book.add_grant(actor, anna.id, {"view", "session", "s_2"}).value();
+  auto token = book.add_token(actor, ben.id, "short", std::nullopt, std::chrono::seconds(60)).value();
+  Snapshot who(loop_database, secret);
+  who.refresh();
+  EXPECT_TRUE(who.take_ended().empty());
+  ASSERT_TRUE(book.remove_grant(actor, lost.id));
+  who.refresh();
+  auto ended = who.take_ended();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_TRUE(ended[0].what == accounts::Ended::What::rights && ended[0].id == anna.id);
+  accounts::UserChange guest;
+  guest.role = "guest";
+  ASSERT_TRUE(book.change_user(actor, ben.id, guest));
+  who.refresh();
+  ended = who.take_ended();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_TRUE(ended[0].what == accounts::Ended::What::rights && ended[0].id == ben.id);
+  who.end_expired(store::now(), store::now() + std::chrono::seconds(120));
+  ended = who.take_ended();
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_TRUE(ended[0].what == accounts::Ended::What::credential && ended[0].id == token.id);
 }
 
 namespace {

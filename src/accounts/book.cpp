@@ -170,14 +170,20 @@ Result<store::UserRecord> Book::change_user(const Actor& actor, std::string_view
     }
     if (was_admin && !(user.role == "admin" && user.active))
       if (auto other = need_other_admin(); !other) return other;
+    if (change.subject) {
+      const std::string issuer = change.issuer.value_or("");
+      if (auto linked = link(actor, user, issuer, *change.subject); !linked) return linked;
+    }
     if (change.password_hash) {
       said += " password";
       user.password = *change.password_hash;
       user.must_change = false;
-      if (auto ended = records_.revoke_families_of(user.id, "", store::now(), version); !ended) return ended;
+      if (auto ended = records_.revoke_families_of(user.id, change.except_family, store::now(), version); !ended) return ended;
     }
     if (change.active && !user.active)
       if (auto ended = records_.revoke_families_of(user.id, "", store::now(), version); !ended) return ended;
+    if (change.password_hash || (change.active && !user.active))
+      if (auto gone = records_.remove_resets_of(user.id); !gone) return gone;
     if (auto set = records_.set_user(user, version); !set) return set;
     return said.empty() ? Result<void>() : note(actor, "user.change", user.id, user.username + ":" + said);
   });
@@ -189,12 +195,18 @@ Result<void> Book::set_password(const Actor& actor, std::string_view id, std::st
   return records_.change([&](std::int64_t version) -> Result<void> {
     auto user = need_user(id);
     if (!user) return user.take_error();
-    user->password = hash;
-    user->must_change = must_change;
-    if (auto set = records_.set_user(*user, version); !set) return set;
-    if (auto ended = records_.revoke_families_of(id, except_family, store::now(), version); !ended) return ended;
-    return note(actor, "user.password", user->id, user->username);
+    return set_password(actor, std::move(*user), hash, must_change, except_family, version);
   });
+}
+
+Result<void> Book::set_password(const Actor& actor, store::UserRecord user, std::string_view hash, bool must_change, std::string_view except_family,
+                                std::int64_t version) {
+  user.password = hash;
+  user.must_change = must_change;
+  if (auto set = records_.set_user(user, version); !set) return set;
+  if (auto ended = records_.revoke_families_of(user.id, except_family, store::now(), version); !ended) return ended;
+  if (auto gone = records_.remove_resets_of(user.id); !gone) return gone;
+  return note(actor, "user.password", user.id, user.username);
 }
 
 Result<store::UserRecord> Book::remove_user(const Actor& actor, std::string_view id) {
@@ -211,6 +223,7 @@ Result<store::UserRecord> Book::remove_user(const Actor& actor, std::string_view
     user.password.clear();
     if (auto ended = records_.revoke_tokens_of(id, now, version); !ended) return ended;
     if (auto ended = records_.revoke_families_of(id, "", now, version); !ended) return ended;
+    if (auto gone = records_.remove_resets_of(id); !gone) return gone;
     if (auto set = records_.set_user(user, version); !set) return set;
     return note(actor, "user.remove", user.id, user.username);
   });
@@ -221,26 +234,24 @@ Result<store::UserRecord> Book::remove_user(const Actor& actor, std::string_view
 }
 
 Result<store::UserRecord> Book::link_user(const Actor& actor, std::string_view id, std::string_view issuer, std::string_view subject) {
+  UserChange change;
+  change.issuer = issuer;
+  change.subject = subject;
+  return change_user(actor, id, change);
+}
+
+Result<void> Book::link(const Actor& actor, store::UserRecord& user, std::string_view issuer, std::string_view subject) {
   if (issuer.empty() != subject.empty() || issuer.size() > 1000 || subject.size() > 255 || !plain(issuer) || !plain(subject))
     return Error{Code::bad_request, "a link is an issuer and a subject, as the provider writes them; both empty end it", ""};
-  store::UserRecord user;
-  auto done = records_.change([&](std::int64_t version) -> Result<void> {
-    auto found = need_user(id);
-    if (!found) return found.take_error();
-    user = std::move(*found);
-    if (user.issuer == issuer && user.subject == subject) return {};
-    if (!subject.empty()) {
-      auto other = records_.user_by_subject(issuer, subject);
-      if (!other) return other.take_error();
-      if (*other) return Error{Code::conflict, "\"" + (*other)->username + "\" is linked to this subject already", "subject"};
-    }
-    user.issuer = issuer;
-    user.subject = subject;
-    if (auto set = records_.set_user(user, version); !set) return set;
-    return note(actor, subject.empty() ? "user.unlink" : "user.link", user.id, user.username + (subject.empty() ? "" : ": " + user.subject + " at " + user.issuer));
-  });
-  if (!done) return done.take_error();
-  return user;
+  if (user.issuer == issuer && user.subject == subject) return {};
+  if (!subject.empty()) {
+    auto other = records_.user_by_subject(issuer, subject);
+    if (!other) return other.take_error();
+    if (*other) return Error{Code::conflict, "\"" + (*other)->username + "\" is linked to this subject already", "subject"};
+  }
+  user.issuer = issuer;
+  user.subject = subject;
+  return note(actor, subject.empty() ? "user.unlink" : "user.link", user.id, user.username + (subject.empty() ? "" : ": " + user.subject + " at " + user.issuer));
 }
 
 Result<store::UserRecord> Book::recognise(const Person& person, std::string_view address) {
@@ -306,11 +317,20 @@ Result<std::string> Book::make_reset(const Actor& actor, std::string_view id) {
   return secret;
 }
 
-Result<std::string> Book::take_reset(std::string_view secret) {
-  auto user = records_.take_reset(hash_secret(secret), store::now());
-  if (!user) return user.take_error();
-  if (!*user) return Error{Code::unauthorized, "this link was used, or is older than a day: ask an admin for another one", ""};
-  return std::move(**user);
+Result<store::UserRecord> Book::user_of_reset(std::string_view secret) {
+  auto id = records_.reset_of(hash_secret(secret), store::now());
+  if (!id) return id.take_error();
+  if (!*id) return Error{Code::unauthorized, "this link was used, or is older than a day: ask an admin for another one", ""};
+  return need_user(**id);
+}
+
+Result<void> Book::take_reset(std::string_view secret, std::string_view hash, std::string_view address) {
+  return records_.change([&](std::int64_t version) -> Result<void> {
+    auto user = user_of_reset(secret);
+    if (!user) return user.take_error();
+    const Actor actor{user->id, "reset link", std::string(address)};
+    return set_password(actor, std::move(*user), hash, false, "", version);
+  });
 }
 
 Result<NewToken> Book::add_token(const Actor& actor, std::string_view user_id, std::string_view name, std::optional<Grants> scopes,

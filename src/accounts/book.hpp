@@ -37,6 +37,8 @@ struct UserChange {
   std::optional<std::string> username, email, role;  // an empty email: none
   std::optional<bool> active;
   std::optional<std::string> password_hash;
+  std::string except_family;                   // the sign-in that a new password does not end
+  std::optional<std::string> issuer, subject;  // who vouches for them, together; both empty: nobody
 };
 
 /// Whom an OpenID provider vouches for.
@@ -85,7 +87,8 @@ class Book {
   Result<store::UserRecord> remove_user(const Actor& actor, std::string_view id);
   /// The secret of a link by which a password can be set once, within a day.
   Result<std::string> make_reset(const Actor& actor, std::string_view id);
-  Result<std::string> take_reset(std::string_view secret);  // the user's id. unauthorized: unknown, used or expired
+  Result<store::UserRecord> user_of_reset(std::string_view secret);  // unauthorized: unknown, used or expired
+  Result<void> take_reset(std::string_view secret, std::string_view hash, std::string_view address);
 
   Result<NewToken> add_token(const Actor& actor, std::string_view user_id, std::string_view name, std::optional<Grants> scopes,
                              std::optional<std::chrono::seconds> lifetime);
@@ -111,6 +114,9 @@ class Book {
 
  private:
   Result<store::UserRecord> need_user(std::string_view id);
+  // Within a change.
+  Result<void> set_password(const Actor& actor, store::UserRecord user, std::string_view hash, bool must_change, std::string_view except_family, std::int64_t version);
+  Result<void> link(const Actor& actor, store::UserRecord& user, std::string_view issuer, std::string_view subject);
   Result<void> need_other_admin();
   Result<void> set_groups(const Actor& actor, const store::UserRecord& user, const std::vector<std::string>& names);
 

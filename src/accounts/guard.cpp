@@ -97,6 +97,17 @@ void Guard::succeeded(std::string_view account, std::string_view given_address, 
   if (!known) give_back(account_bucket(account), limits_.per_account, now);
 }
 
+void Guard::withdrawn(std::string_view account, std::string_view given_address, bool known, Clock::time_point now) {
+  const std::string address = address_class(given_address);
+  if (Entry* entry = pairs_.find(pair_key(account, address))) {
+    give_back(entry->bucket, limits_.per_pair, now);
+    if (entry->in_a_row > 0) entry->in_a_row -= 1;
+    entry->next = now;
+  }
+  if (Entry* entry = addresses_.find(address)) give_back(entry->bucket, limits_.per_address, now);
+  if (!known) give_back(account_bucket(account), limits_.per_account, now);
+}
+
 std::string Guard::address_class(std::string_view address) {
   in6_addr v6{};
   const std::string text(address);

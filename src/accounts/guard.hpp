@@ -35,6 +35,8 @@ class Guard {
   /// in flight are not all let through) until `succeeded` takes it back.
   [[nodiscard]] std::chrono::milliseconds try_now(std::string_view account, std::string_view address, bool known, Clock::time_point now);
   void succeeded(std::string_view account, std::string_view address, bool known, Clock::time_point now);
+  /// It was not tried after all: as if it had not been asked for.
+  void withdrawn(std::string_view account, std::string_view address, bool known, Clock::time_point now);
 
   /// What counts as one address: an IPv6 network of /64, else all of it.
   [[nodiscard]] static std::string address_class(std::string_view address);

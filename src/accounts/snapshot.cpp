@@ -35,18 +35,14 @@ Result<void> Snapshot::load() {
   auto changes = records.changes();
   if (!changes) return changes.take_error();
   if (!loading_anew_ && *changes == seen_) return {};
-  if (loading_anew_) {
-    seen_ = {};
-    users_.clear();
-    numbers_.clear();
-    tokens_.clear();
-    token_hashes_.clear();
-    issued_.clear();
-  }
-  auto users = records.users_since(seen_.all, [this](store::UserRecord user) {
+  if (loading_anew_) seen_ = {};
+  std::unordered_set<std::string> met;  // when all is read: what is not among it is no more
+  auto users = records.users_since(seen_.all, [&](store::UserRecord user) {
+    if (loading_anew_) met.insert(user.id);
     auto known = users_.find(user.id);
     const bool was_in = known != users_.end() && known->second.active;
     if (was_in && (user.deleted || !user.active)) ended_.push_back({Ended::What::user, user.id});
+    else if (was_in && known->second.role != user.role) ended_.push_back({Ended::What::rights, user.id});
     if (user.deleted) {
       numbers_.erase(user.number);
       if (known != users_.end()) users_.erase(known);
@@ -57,7 +53,8 @@ Result<void> Snapshot::load() {
     users_.insert_or_assign(std::move(id), std::move(user));
   });
   if (!users) return users;
-  auto tokens = records.tokens_since(seen_.all, [this](store::ApiTokenRecord token) {
+  auto tokens = records.tokens_since(seen_.all, [&](store::ApiTokenRecord token) {
+    if (loading_anew_) met.insert(token.id);
     if (token.revoked) {
       if (auto known = token_hashes_.find(token.id); known != token_hashes_.end()) {
         ended_.push_back({Ended::What::credential, token.id});
@@ -71,18 +68,41 @@ Result<void> Snapshot::load() {
     tokens_.insert_or_assign(std::move(hash), std::move(token));
   });
   if (!tokens) return tokens;
-  auto issued = records.issued_since(seen_.all, [this](store::IssuedRecord one) {
+  auto issued = records.issued_since(seen_.all, [&](store::IssuedRecord one) {
+    if (loading_anew_) met.insert(one.jti);
     auto known = issued_.find(one.jti);
     if (one.revoked && known != issued_.end() && !known->second.revoked) ended_.push_back({Ended::What::credential, one.jti});
     std::string jti = one.jti;
     issued_.insert_or_assign(std::move(jti), std::move(one));
   });
   if (!issued) return issued;
+  if (loading_anew_) forget_all_but(met);
   if (loading_anew_ || changes->grants != seen_.grants)
     if (auto done = load_grants(); !done) return done;
   seen_ = *changes;
   loading_anew_ = false;
   return {};
+}
+
+void Snapshot::forget_all_but(const std::unordered_set<std::string>& met) {
+  std::erase_if(users_, [&](const auto& one) {
+    if (met.contains(one.first)) return false;
+    if (one.second.active) ended_.push_back({Ended::What::user, one.first});
+    numbers_.erase(one.second.number);
+    return true;
+  });
+  std::erase_if(tokens_, [&](const auto& one) {
+    if (met.contains(one.second.id)) return false;
+    ended_.push_back({Ended::What::credential, one.second.id});
+    token_hashes_.erase(one.second.id);
+    return true;
+  });
+  const auto now = store::now();
+  std::erase_if(issued_, [&](const auto& one) {
+    if (met.contains(one.first)) return false;
+    if (!one.second.revoked && one.second.expires > now) ended_.push_back({Ended::What::credential, one.first});
+    return true;
+  });
 }
 
 Result<void> Snapshot::load_grants() {
@@ -105,6 +125,13 @@ Result<void> Snapshot::load_grants() {
     for (const auto& member : group.members) names[member].push_back(group.name);
   group_names_.clear();
   for (auto& [user, list] : names) group_names_[user] = std::make_shared<const std::vector<std::string>>(std::move(list));
+  for (const auto& [user, before] : grants_) {
+    auto now = by_user.find(user);
+    const bool less = std::any_of(before->begin(), before->end(), [&](const Grant& one) {
+      return now == by_user.end() || std::find(now->second.begin(), now->second.end(), one) == now->second.end();
+    });
+    if (less) ended_.push_back({Ended::What::rights, user});
+  }
   grants_.clear();
   for (auto& [user, list] : by_user) grants_[user] = std::make_shared<const Grants>(std::move(list));
   return {};
@@ -129,19 +156,11 @@ void Snapshot::refresh() {
   seen_version_.reset();
   if (!failing_) log::error("accounts cannot be read; users will be refused in 5 s: " + done.error().message);
   failing_ = true;
-  if (now - last_good_ > patience && !loading_anew_) {
-    loading_anew_ = true;
-    users_.clear();
-    tokens_.clear();
-    token_hashes_.clear();
-    issued_.clear();
-    grants_.clear();
-    group_names_.clear();
-  }
+  if (now - last_good_ > patience) loading_anew_ = true;  // what was known is kept to tell, later, what ended meanwhile
 }
 
 const store::UserRecord* Snapshot::user(std::string_view id) const {
-  auto found = users_.find(id);
+  auto found = blind() ? users_.end() : users_.find(id);
   return found == users_.end() ? nullptr : &found->second;
 }
 
@@ -151,7 +170,7 @@ const store::UserRecord* Snapshot::user_by_number(std::int64_t number) const {
 }
 
 const store::IssuedRecord* Snapshot::issued(std::string_view jti) const {
-  auto found = issued_.find(jti);
+  auto found = blind() ? issued_.end() : issued_.find(jti);
   return found == issued_.end() ? nullptr : &found->second;
 }
 
@@ -194,6 +213,7 @@ std::optional<Identity> Snapshot::identify(std::string_view token) {
   if (operator_hash_ && same(*operator_hash_, hash)) return operator_identity();
   refresh();  // a few system calls, so that another process's revocation is in force at once
   const auto now = store::now();
+  if (blind()) return std::nullopt;
   if (auto found = tokens_.find(hash); found != tokens_.end() && same(found->first, hash)) {
     const auto& record = found->second;
     if (record.expires && *record.expires <= now) return std::nullopt;
@@ -239,6 +259,13 @@ std::vector<Use> Snapshot::take_uses() {
   for (auto& [token, when] : uses_) uses.push_back({token, when});
   uses_.clear();
   return uses;
+}
+
+void Snapshot::end_expired(store::Time from, store::Time until) {
+  for (const auto& [hash, token] : tokens_)
+    if (token.expires && *token.expires > from && *token.expires <= until) ended_.push_back({Ended::What::credential, token.id});
+  for (const auto& [jti, one] : issued_)
+    if (!one.revoked && one.expires > from && one.expires <= until && (one.kind == "cookie" || one.scopes)) ended_.push_back({Ended::What::credential, jti});
 }
 
 void Snapshot::forget_expired(store::Time now) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "accounts/identity.hpp"
@@ -24,9 +25,10 @@ struct Use {
   store::Time when;
 };
 
-/// What must stop at once: all of a user, or what one credential (a token's id) or sign-in (a family) opened.
+/// What must stop at once: all of a user, what one credential (a token's id) opened, or what a user's rights of a moment ago opened, who has
+/// fewer or others now.
 struct Ended {
-  enum class What { user, credential } what;
+  enum class What { user, credential, rights } what;
   std::string id;
 };
 
@@ -63,6 +65,9 @@ class Snapshot {
   [[nodiscard]] std::vector<Ended> take_ended();
   /// Uses since the last call, at most one a token.
   [[nodiscard]] std::vector<Use> take_uses();
+  /// Ends what was opened with a credential that expired in (from, until]: API tokens, cookies and tokens with bounds. Access tokens of a
+  /// sign-in are renewed; what they opened ends with it.
+  void end_expired(store::Time from, store::Time until);
   /// Drops tokens that expired before `now`.
   void forget_expired(store::Time now);
 
@@ -76,6 +81,7 @@ class Snapshot {
 
   Result<void> load();
   Result<void> load_grants();
+  void forget_all_but(const std::unordered_set<std::string>& met);
   std::optional<Identity> identity_for(std::string_view user_id, const std::optional<std::string>& scopes) const;
 
   store::Database& database_;

@@ -12,6 +12,8 @@
 namespace myelin::api {
 namespace {
 
+constexpr std::uint64_t strangers_body = 256 * 1024;
+
 using async::Task;
 
 enum class Owner { nest, neuroapi, native, app, desktop };
@@ -195,6 +197,8 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     return response;
   }
   if (owner == Owner::native && v1::is_open(request.method, request.path)) {
+    // Strangers send little: what many of them send at once is in memory together.
+    if (!identity) request.body_limit = std::min(request.body_limit, strangers_body);
     request.context = identity ? std::move(*identity) : accounts::anonymous_identity();
     return std::nullopt;
   }

@@ -391,12 +391,15 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     background.spawn(functions.watch(), "functions watch");
     background.spawn(drafts.watch(), "drafts watch");
     // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
-    accounts.on_ended([&sessions, &server](const accounts::Ended& ended) {
-      const bool whole_user = ended.what == accounts::Ended::What::user;
-      if (whole_user) sessions.end_all_of(ended.id, "user_ended", "the user's account was deactivated or deleted");
+    accounts.on_ended([&sessions, &jobs, &server](const accounts::Ended& ended) {
+      using What = accounts::Ended::What;
+      if (ended.what == What::user) {
+        jobs.end_all_of(ended.id);
+        sessions.end_all_of(ended.id, "user_ended", "the user's account was deactivated or deleted");
+      }
       server.cut([&](std::string_view holder) {
         auto space = holder.find(' ');
-        return ended.id == (whole_user ? holder.substr(0, space) : holder.substr(space + 1));
+        return ended.id == (ended.what == What::credential ? holder.substr(space + 1) : holder.substr(0, space));
       });
     });
     if (config.auth == Auth::token)

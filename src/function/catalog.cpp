@@ -225,6 +225,13 @@ Task<Result<FunctionPtr>> Catalog::find(std::shared_ptr<Catalog> self, accounts:
       if (one->declaration.name == callable && may_call(who, *one)) matches.push_back(one);
     if (!package_name.empty()) break;
   }
+  // One's own first, then the server's, then the operator's: nobody takes a short name away from the others.
+  auto rank = [&who](const Function& one) { return !who.user_id.empty() && one.owner == who.user_id ? 0 : one.native ? 1 : one.owner == "operator" ? 2 : 3; };
+  if (!matches.empty()) {
+    int first = 3;
+    for (auto& one : matches) first = std::min(first, rank(*one));
+    std::erase_if(matches, [&](auto& one) { return rank(*one) > first; });
+  }
   if (matches.size() == 1) co_return matches.front();
   if (matches.size() > 1) {
     std::string all;

@@ -169,8 +169,8 @@ bool append(std::string& out, const Type& type, const json::value& value) {
     case Kind::file:
     case Kind::session:
     case Kind::run: return false;
-    case Kind::number:
-      out += number_text(value.to_number<double>());
+    case Kind::number:  // an int stays one where a function takes both
+      out += value.is_double() ? number_text(value.get_double()) : json::serialize(value) + "i";
       return true;
     case Kind::integer:
       out += value.is_double() ? std::to_string(static_cast<std::int64_t>(value.get_double())) : json::serialize(value);
@@ -230,17 +230,16 @@ std::string shown(const json::value& value) {
   return text;
 }
 
-std::vector<FieldError> check(const Declaration& declaration, const json::object& given) {
+namespace {
+
+std::vector<FieldError> check_fields(const Declaration& declaration, const json::object& given, bool all) {
   std::vector<FieldError> errors;
   if (!declaration.typed) return errors;
   Checker checker(errors);
   for (auto& parameter : declaration.parameters) {
     auto* value = given.if_contains(parameter.name);
-    if (!value) {
-      if (parameter.required) checker.wrong(parameter.name, "is missing");
-      continue;
-    }
-    checker.value(parameter.name, parameter.type, *value);
+    if (value) checker.value(parameter.name, parameter.type, *value);
+    else if (all && parameter.required) checker.wrong(parameter.name, "is missing");
   }
   if (!declaration.variadic)
     for (auto& [key, value] : given) {
@@ -251,6 +250,11 @@ std::vector<FieldError> check(const Declaration& declaration, const json::object
     }
   return errors;
 }
+
+}  // namespace
+
+std::vector<FieldError> check(const Declaration& declaration, const json::object& given) { return check_fields(declaration, given, true); }
+std::vector<FieldError> check_some(const Declaration& declaration, const json::object& some) { return check_fields(declaration, some, false); }
 
 std::optional<std::string> canonical(const Declaration& declaration, const json::object& given) {
   if (!declaration.typed || declaration.variadic) return std::nullopt;
@@ -266,7 +270,6 @@ std::optional<std::string> canonical(const Declaration& declaration, const json:
       Checker checker(errors);
       checker.value(parameter.name, parameter.type, *parameter.default_value);
       if (!errors.empty() || !append(text, parameter.type, *parameter.default_value)) text = "default";
-      else if (parameter.type.kind == Kind::number && !parameter.default_value->is_double()) text += "i";  // an int, where a float would be given
     } else {
       text = "default";
     }

@@ -15,6 +15,8 @@ struct FieldError {
 
 /// At most 100, in the order of the declaration. None for an untyped function: Python itself says what is wrong there.
 [[nodiscard]] std::vector<FieldError> check(const Declaration& declaration, const json::object& given);
+/// Of these values alone; nothing is missing.
+[[nodiscard]] std::vector<FieldError> check_some(const Declaration& declaration, const json::object& some);
 
 /// The parameters with defaults filled in, names sorted, numbers as the function gets them. Nothing where a parameter of any type is
 /// given: two texts of one value can't be told from two values then.

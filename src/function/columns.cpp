@@ -19,6 +19,10 @@ namespace {
 
 constexpr std::string_view mark = "\x01" "array:";
 constexpr std::size_t most_text = 64 << 20, most_columns = 1000;
+constexpr std::size_t most_cells_bytes = 64 << 20;   // of all columns
+constexpr std::size_t short_text = 32;               // longer ones are in the file
+constexpr std::size_t piece_text = 1 << 20;
+constexpr std::uint64_t most_apart = 256ull << 20;   // of a look at a sweep that runs
 constexpr char between = '\x1f';
 
 Result<std::string> bytes_of(const session::Answer& answer, const codec::Piece& piece) {
@@ -61,23 +65,31 @@ Columns::Column& Columns::column_of(const std::string& path) {
   return column;
 }
 
-Result<std::uint64_t> Columns::reserve(std::uint64_t bytes) {
-  if (!file_) {
-    int fd = ::open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0) return Error{Code::insufficient_storage, "can't keep the sweep's results: " + std::string(std::strerror(errno)), ""};
-    file_ = std::make_shared<os::UniqueFd>(fd);
-  }
-  if (bytes > most_bytes_ || end_ + bytes > most_bytes_)
-    return Error{Code::too_large, "the results of all points together are more than " + std::to_string(most_bytes_ >> 20) + " MiB: return less of each", ""};
-  auto at = end_;
-  end_ += (bytes + 7) / 8 * 8;
-  if (::ftruncate(file_->get(), static_cast<off_t>(end_)) != 0) return Error{Code::insufficient_storage, "can't keep the sweep's results: " + std::string(std::strerror(errno)), ""};
+Result<void> Columns::make(File& file) const {
+  if (file.fd) return {};
+  int fd = ::open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) return Error{Code::insufficient_storage, "can't keep the sweep's results: " + std::string(std::strerror(errno)), ""};
+  file.fd = std::make_shared<os::UniqueFd>(fd);
+  return {};
+}
+
+Result<std::uint64_t> Columns::extend(File& file, std::uint64_t bytes) {
+  auto at = file.end;
+  file.end += (bytes + 7) / 8 * 8;
+  if (::ftruncate(file.fd->get(), static_cast<off_t>(file.end)) != 0) return Error{Code::insufficient_storage, "can't keep the sweep's results: " + std::string(std::strerror(errno)), ""};
   return at;
 }
 
-Result<void> Columns::write(std::uint64_t offset, std::string_view bytes) {
+Result<std::uint64_t> Columns::reserve(std::uint64_t bytes) {
+  if (auto made = make(file_); !made) return made.take_error();
+  if (bytes > most_bytes_ || file_.end + bytes > most_bytes_)
+    return Error{Code::too_large, "the results of all points together are more than " + std::to_string(most_bytes_ >> 20) + " MiB: return less of each", ""};
+  return extend(file_, bytes);
+}
+
+Result<void> Columns::write(const File& file, std::uint64_t offset, std::string_view bytes) {
   while (!bytes.empty()) {
-    auto put = ::pwrite(file_->get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    auto put = ::pwrite(file.fd->get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) return Error{Code::insufficient_storage, "can't keep the sweep's results: " + std::string(std::strerror(errno)), ""};
     offset += static_cast<std::uint64_t>(put);
@@ -125,7 +137,8 @@ Result<void> Columns::take(std::size_t point, const std::string& path, const voi
     }
     return {};
   }
-  if (columns_.size() >= most_columns && !columns_.count(path)) return {};  // a result like a dictionary: the first names count
+  // A result like a dictionary: the first names count.
+  if (!columns_.count(path) && !columns_.empty() && (columns_.size() >= most_columns || (columns_.size() + 1) * points_ * sizeof(Cell) > most_cells_bytes)) return {};
   auto& column = column_of(path);
   auto& cell = column.cells[point];
   if (value.is_string() && std::string_view(value.get_string()).starts_with(mark)) {
@@ -157,9 +170,19 @@ Result<void> Columns::take(std::size_t point, const std::string& path, const voi
   std::vector<std::uint64_t> shape;
   std::string data;
   if (numbers(value, 0, shape, data)) return put_array(point, column, codec::Dtype::f64, std::move(shape), data);
+  std::string text;
+  codec::append_json(text, value);
+  cell.bytes = 0;
+  if (text.size() > short_text) {
+    auto at = reserve(text.size());
+    if (!at) return at.take_error();
+    if (auto done = write(*at, text); !done) return done;
+    cell.offset = *at;
+    cell.bytes = text.size();
+    text.clear();
+  }
   cell.kind = Cell::Kind::json;
-  cell.json.clear();
-  codec::append_json(cell.json, value);
+  cell.json = std::move(text);
   return {};
 }
 
@@ -194,15 +217,33 @@ Result<void> Columns::put(std::size_t point, const session::Answer& answer, std:
   return take(point, "", &value, arrays, pieces);
 }
 
-Result<session::Answer> Columns::assemble(std::string_view before, std::string_view after, bool bare) {
+Result<session::Answer> Columns::assemble(std::string_view before, std::string_view after, bool bare, bool apart) {
   std::lock_guard lock(mutex_);
+  File own;
+  File& out = apart ? own : file_;
+  if (auto made = make(out); !made) return made.take_error();
+  if (apart && file_.end > most_apart)
+    return Error{Code::too_large, "what there is so far is more than " + std::to_string(most_apart >> 20) + " MiB: wait for the end of the sweep", ""};
+  // Bytes of the points' file in the answer's.
+  auto placed = [&](std::uint64_t offset, std::uint64_t bytes) -> Result<std::uint64_t> {
+    if (!apart) return offset;
+    auto at = extend(out, bytes);
+    if (!at) return at;
+    std::string part;
+    for (std::uint64_t done = 0; done < bytes; done += part.size()) {
+      part.resize(std::min<std::uint64_t>(piece_text, bytes - done));
+      if (!os::read_exactly_at(file_.fd->get(), part.data(), part.size(), offset + done)) return Error{Code::internal, "the sweep's results can't be read", ""};
+      if (auto written = write(out, *at + done, part); !written) return written.take_error();
+    }
+    return at;
+  };
   std::vector<codec::Piece> pieces;
   std::string text(before);
   auto flush = [&]() -> Result<void> {
     if (text.empty()) return {};
-    auto at = reserve(text.size());
+    auto at = extend(out, text.size());
     if (!at) return at.take_error();
-    if (auto done = write(*at, text); !done) return done;
+    if (auto done = write(out, *at, text); !done) return done;
     codec::Piece piece;
     piece.kind = codec::PieceKind::text;
     piece.bytes = text.size();
@@ -239,9 +280,9 @@ Result<session::Answer> Columns::assemble(std::string_view before, std::string_v
         double number = cell.kind == Cell::Kind::number ? cell.number : std::numeric_limits<double>::quiet_NaN();
         data.append(reinterpret_cast<const char*>(&number), sizeof number);
       }
-      auto at = reserve(data.size());
+      auto at = extend(out, data.size());
       if (!at) return at.take_error();
-      if (auto done = write(*at, data); !done) return done;
+      if (auto done = write(out, *at, data); !done) return done;
       return add(codec::Dtype::f64, shape_, *at, data.size());
     }
     if (all_regular && (!missing || floats)) {
@@ -257,19 +298,29 @@ Result<session::Answer> Columns::assemble(std::string_view before, std::string_v
       }
       auto shape = shape_;
       shape.insert(shape.end(), column.shape.begin(), column.shape.end());
-      return add(column.dtype, shape, column.region, column.item_bytes * points_);
+      auto at = placed(column.region, column.item_bytes * points_);
+      if (!at) return at.take_error();
+      return add(column.dtype, shape, *at, column.item_bytes * points_);
     }
     text += '[';
     for (std::size_t point = 0; point < points_; ++point) {
       auto& cell = column.cells[point];
       if (point > 0) text += ',';
       if (cell.kind == Cell::Kind::none) text += "null";
-      else if (cell.kind != Cell::Kind::array) text += cell.kind == Cell::Kind::number && !std::isfinite(cell.number) && !bare ? "null" : cell.json;
+      else if (cell.kind == Cell::Kind::json && cell.bytes > 0) {
+        const std::size_t had = text.size();
+        text.resize(had + cell.bytes);
+        if (!os::read_exactly_at(file_.fd->get(), text.data() + had, cell.bytes, cell.offset)) return Error{Code::internal, "the sweep's results can't be read", ""};
+      } else if (cell.kind != Cell::Kind::array) text += cell.kind == Cell::Kind::number && !std::isfinite(cell.number) && !bare ? "null" : cell.json;
       else {
         auto& dtype = cell.number < 0 ? column.dtype : column.odd[static_cast<std::size_t>(cell.number)].first;
         auto& shape = cell.number < 0 ? column.shape : column.odd[static_cast<std::size_t>(cell.number)].second;
-        if (auto done = add(dtype, shape, cell.offset, cell.bytes); !done) return done;
+        auto at = placed(cell.offset, cell.bytes);
+        if (!at) return at.take_error();
+        if (auto done = add(dtype, shape, *at, cell.bytes); !done) return done;
       }
+      if (text.size() > piece_text)
+        if (auto done = flush(); !done) return done;
     }
     text += ']';
     return {};
@@ -290,6 +341,14 @@ Result<session::Answer> Columns::assemble(std::string_view before, std::string_v
         auto end = std::min(path.find(between, begin), path.size());
         names.push_back(path.substr(begin, end - begin));
         begin = end + 1;
+      }
+      // Where some points have a value and others an object: the object's members beside it, by their whole names.
+      std::string above;
+      for (std::size_t i = 0; i + 1 < names.size(); ++i) {
+        above += (i > 0 ? std::string(1, between) : "") + names[i];
+        if (!columns_.count(above)) continue;
+        for (std::size_t below = i + 1; below < names.size(); ++below) names[i] += "." + names[below];
+        names.resize(i + 1);
       }
       std::size_t common = 0;
       while (common < open.size() && common + 1 < names.size() && open[common] == names[common]) ++common;
@@ -316,11 +375,11 @@ Result<session::Answer> Columns::assemble(std::string_view before, std::string_v
   text += after;
   if (auto done = flush(); !done) return done.take_error();
   for (auto& piece : pieces) piece.where = codec::Where::memfd;
-  auto rope = codec::make_rope(std::move(pieces), end_);
+  auto rope = codec::make_rope(std::move(pieces), out.end);
   if (!rope) return rope.take_error();
   session::Answer answer;
   answer.rope = std::move(*rope);
-  answer.memfd = file_;
+  answer.memfd = out.fd;
   return answer;
 }
 

@@ -26,14 +26,16 @@ class Columns {
   /// The answer so far: {"data":{BEFORE"results":…}}. Points that are not there are NaN, in arrays of whole numbers and lists null
   /// (such a column is a list of each point's). Blocks.
   /// `bare`: numbers that are not finite as they are in text, too, else null there.
-  Result<session::Answer> assemble(std::string_view before, std::string_view after, bool bare);
+  /// `apart`: in a file of its own, so that looking at what is there costs the sweep nothing; too_large where that is much. Else once, at the
+  /// end.
+  Result<session::Answer> assemble(std::string_view before, std::string_view after, bool bare, bool apart);
 
  private:
   struct Cell {
     enum class Kind { none, number, array, json } kind = Kind::none;
     double number = 0;
-    std::string json;
-    std::uint64_t offset = 0, bytes = 0;
+    std::string json;                     // where it is short
+    std::uint64_t offset = 0, bytes = 0;  // in the file: an array, or a longer text
   };
   struct Column {
     std::vector<Cell> cells;
@@ -43,8 +45,14 @@ class Columns {
     std::uint64_t region = 0, item_bytes = 0;
     std::vector<std::pair<codec::Dtype, std::vector<std::uint64_t>>> odd;  // of cells outside of the region, by Cell::number
   };
-  struct Node;
-  Result<void> write(std::uint64_t offset, std::string_view bytes);
+  struct File {
+    std::shared_ptr<os::UniqueFd> fd;
+    std::uint64_t end = 0;
+  };
+  Result<void> make(File& file) const;
+  static Result<void> write(const File& file, std::uint64_t offset, std::string_view bytes);
+  static Result<std::uint64_t> extend(File& file, std::uint64_t bytes);
+  Result<void> write(std::uint64_t offset, std::string_view bytes) { return write(file_, offset, bytes); }
   Result<std::uint64_t> reserve(std::uint64_t bytes);
   Result<void> take(std::size_t point, const std::string& path, const void* value, const std::vector<std::string>& arrays, const std::vector<codec::Piece>& pieces);
   Result<void> put_array(std::size_t point, Column& column, codec::Dtype dtype, std::vector<std::uint64_t> shape, std::string_view data);
@@ -54,8 +62,8 @@ class Columns {
   std::string directory_;
   std::vector<std::uint64_t> shape_;
   std::size_t points_ = 1;
-  std::uint64_t most_bytes_, end_ = 0;
-  std::shared_ptr<os::UniqueFd> file_;
+  std::uint64_t most_bytes_;
+  File file_;
   std::map<std::string, Column> columns_;  // by path; names joined by \x1f
 };
 

@@ -205,6 +205,9 @@ Task<void> Drafts::watch() {
     auto shown = functions_.reader().shown();
     auto clear = [shown, used] { return make_room(shown, used, most_shown); };
     auto gone = co_await async::on_pool(pool_, std::move(clear));
+    auto* reader = &functions_.reader();
+    auto tidy = [reader] { reader->tidy(); };
+    co_await async::on_pool(pool_, std::move(tidy));
     if (gone) log::info("functions: " + std::to_string(gone) + " copies of old code were removed to make room");
   }
 }
@@ -467,7 +470,7 @@ Task<Result<void>> Drafts::pass_on(std::string from, std::string to, std::string
   co_return co_await async::on_pool(pool_, std::move(move));
 }
 
-Task<Result<FunctionPtr>> Drafts::version(Published current, std::string callable, std::int64_t number) {
+Task<Result<FunctionPtr>> Drafts::version(accounts::Identity who, Published current, std::string callable, std::int64_t number) {
   Error none{Code::not_found, current.name + " has no version " + std::to_string(number) + " with a function " + callable, ""};
   std::string owner = current.owner;
   store::Database* database = &database_;
@@ -485,10 +488,15 @@ Task<Result<FunctionPtr>> Drafts::version(Published current, std::string callabl
     auto read = co_await functions_.reader().read(std::move(user), name, std::move(*files));
     if (!read) co_return read.take_error();
     if (read->problem) co_return broken(*read);
-    // Who may call it is decided by the newest version.
-    version.audience = name_of(current.visibility, current.groups);
-    for (auto& declaration : read->functions)
-      if (declaration.name == callable) co_return function_of(*read, declaration, version);
+    // For those who may call it in the newest version, and for whom it was published then.
+    auto now = version;
+    now.audience = name_of(current.visibility, current.groups);
+    for (auto& declaration : read->functions) {
+      if (declaration.name != callable) continue;
+      auto found = function_of(*read, declaration, now);
+      if (!may_call(who, *found) || !may_call(who, *function_of(*read, declaration, version))) co_return none;
+      co_return found;
+    }
   }
   co_return none;
 }

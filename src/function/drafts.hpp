@@ -62,7 +62,7 @@ class Drafts {
   /// What `from` published and drafted becomes another's, but for packages whose names that one has already: they are kept as they are.
   async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name);
   /// A function of a published version of the package that `current` is the newest version of.
-  async::Task<Result<FunctionPtr>> version(Published current, std::string callable, std::int64_t number);
+  async::Task<Result<FunctionPtr>> version(accounts::Identity who, Published current, std::string callable, std::int64_t number);
 
  private:
   [[nodiscard]] std::string place(const session::User& user) const { return directory_ + "/" + user.id; }

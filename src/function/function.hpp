@@ -43,7 +43,8 @@ struct Native {
   std::string declaration;  // JSON as spec/worker-protocol.md has it for "read"
   std::string version;      // what a change of its results changes
   std::function<Result<Answering>(const json::object& parameters, const std::function<bool()>& cancelled)> call;
-  /// Many calls at once, where that is faster than one after another: a result for each; may be missing.
+  /// Many calls at once, where that is faster than one after another: a result for each of the first of them, as many as fit into memory
+  /// together, at least one; may be missing.
   std::function<std::vector<Result<Answering>>(const std::vector<json::object>& calls, const std::function<bool()>& cancelled)> many = {};
   /// Its picture as PNG or SVG, likewise; may be missing.
   std::function<Result<std::string>(const json::object& parameters, bool svg, const std::function<bool()>& cancelled)> picture = {};

@@ -149,8 +149,9 @@ TEST(Columns, StackNumbersAndArrays) {
     made.text("{\"a\":{\"v\":").array({1.0 * static_cast<double>(point), 7}).text("},\"n\":" + std::to_string(point) + ",\"s\":[1,2],\"t\":\"x\"}");
     ASSERT_TRUE(columns.put(point, *std::move(made).finish("", ""), ""));
   }
-  EXPECT_EQ(text_of(*columns.assemble("{", "}", true)).substr(0, 1), "{");
-  EXPECT_EQ(text_of(*columns.assemble("", "", true)), R"({"a":{"v":[[0.0,7.0],[1.0,7.0],[2.0,7.0]]},"n":[0.0,1.0,2.0],"s":[[1.0,2.0],[1.0,2.0],[1.0,2.0]],"t":["x","x","x"]})");
+  EXPECT_EQ(text_of(*columns.assemble("{", "}", true, false)).substr(0, 1), "{");
+  for (bool apart : {true, false, true})
+    EXPECT_EQ(text_of(*columns.assemble("", "", true, apart)), R"({"a":{"v":[[0.0,7.0],[1.0,7.0],[2.0,7.0]]},"n":[0.0,1.0,2.0],"s":[[1.0,2.0],[1.0,2.0],[1.0,2.0]],"t":["x","x","x"]})");
 }
 
 TEST(Columns, LeaveGapsAndKeepWhatDiffers) {
@@ -161,12 +162,20 @@ TEST(Columns, LeaveGapsAndKeepWhatDiffers) {
   other.text("{\"v\":").array({5, 6}).text(",\"w\":").array({2, 3}).text(",\"n\":NaN}");
   ASSERT_TRUE(columns.put(0, *std::move(first).finish("{\"data\":", "}"), "data"));
   ASSERT_TRUE(columns.put(3, *std::move(other).finish("{\"data\":", "}"), "data"));
-  EXPECT_EQ(text_of(*columns.assemble("", "", true)), R"({"n":[[1.5,null],[null,null]],"v":[[[1.0,2.0],[null,null]],[[null,null],[5.0,6.0]]],"w":[[1.0],null,null,[2.0,3.0]]})");
+  for (bool apart : {true, false, true})
+    EXPECT_EQ(text_of(*columns.assemble("", "", true, apart)), R"({"n":[[1.5,null],[null,null]],"v":[[[1.0,2.0],[null,null]],[[null,null],[5.0,6.0]]],"w":[[1.0],null,null,[2.0,3.0]]})");
   // Nothing yet, one plain value, texts that look like marks.
-  EXPECT_EQ(text_of(*Columns(d.path.string(), {2}, 1000).assemble("", "", false)), "null");
+  EXPECT_EQ(text_of(*Columns(d.path.string(), {2}, 1000).assemble("", "", false, false)), "null");
   Columns plain(d.path.string(), {2}, 1 << 20);
   ASSERT_TRUE(plain.put(0, answer_of("3"), ""));
-  EXPECT_EQ(text_of(*plain.assemble("", "", false)), "[3.0,null]");
+  EXPECT_EQ(text_of(*plain.assemble("", "", false, false)), "[3.0,null]");
+  // A value in one point and an object in another; a text that is kept in the file; looks at it cost nothing.
+  Columns mixed(d.path.string(), {2}, 10'000);
+  const std::string words(200, 'w');
+  ASSERT_TRUE(mixed.put(0, answer_of("{\"a\":1,\"t\":\"" + words + "\"}"), ""));
+  ASSERT_TRUE(mixed.put(1, answer_of(R"({"a":{"b":{"c":2}},"t":""})"), ""));
+  for (int look = 0; look < 100; ++look)
+    EXPECT_EQ(text_of(*mixed.assemble("", "", false, true)), "{\"a\":[1.0,null],\"a.b.c\":[null,2.0],\"t\":[\"" + words + "\",\"\"]}");
   Columns marked(d.path.string(), {1}, 1 << 20);
   EXPECT_TRUE(marked.put(0, answer_of("{\"a\":\"\\u0001array:0\",\"b\":\"\\u0001array:99999999999999999999\"}"), ""));
 }

@@ -63,6 +63,7 @@ Result<Terms> read_terms(const std::string& body) {
   json::parse_options options;
   options.max_depth = 64;
   auto value = json::parse(body, failed, {}, options);
+  const bool quoted = failed.failed();
   if (failed) value = json::parse(with_quoted_nonfinite(body), failed, {}, options);
   if (failed || !value.is_object()) return Error{Code::bad_request, "send a JSON object: {\"parameters\": {…}}", ""};
   auto& o = value.get_object();
@@ -90,7 +91,7 @@ Result<Terms> read_terms(const std::string& body) {
     if (!parameters->is_object()) return Error{Code::bad_request, "parameters is an object: names and values", ""};
     terms.given = std::move(parameters->get_object());
   }
-  terms.exact = !has_long_number(body);
+  terms.exact = !quoted && !has_long_number(body);  // a NaN is not the text "NaN"
   return terms;
 }
 
@@ -109,10 +110,9 @@ Task<void> Functions::watch() {
   }
 }
 
-Result<void> Functions::check(const Asked& asked) {
-  json::object given = asked.given;
-  for (auto& [key, value] : asked.more) given[key] = value;
-  auto errors = function::check(asked.function->declaration, given);
+namespace {
+
+Result<void> told(const Declaration& declaration, const std::vector<FieldError>& errors) {
   if (errors.empty()) return {};
   json::array fields;
   std::string text;
@@ -121,8 +121,19 @@ Result<void> Functions::check(const Asked& asked) {
     if (fields.size() <= 3) text += (text.empty() ? "" : "; ") + error.field + " " + error.message;
   }
   if (fields.size() > 3) text += "; and " + std::to_string(fields.size() - 3) + " more";
-  return Error{Code::invalid, asked.function->declaration.name + ": " + text, json::serialize(json::object{{"errors", std::move(fields)}})};
+  return Error{Code::invalid, declaration.name + ": " + text, json::serialize(json::object{{"errors", std::move(fields)}})};
 }
+
+}  // namespace
+
+Result<void> Functions::check(const Asked& asked) {
+  if (asked.more.empty()) return told(asked.function->declaration, function::check(asked.function->declaration, asked.given));
+  json::object given = asked.given;
+  for (auto& [key, value] : asked.more) given[key] = value;
+  return told(asked.function->declaration, function::check(asked.function->declaration, given));
+}
+
+Result<void> Functions::check_some(const Function& function, const json::object& some) { return told(function.declaration, function::check_some(function.declaration, some)); }
 
 // All that the result depends on; nothing for a call whose result is not to be remembered.
 std::optional<std::string> Functions::key_of(const Asked& asked) const {
@@ -160,12 +171,19 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
     blob.name = parameter.name;
     blob.kind = name_of(kind);
     Error wrong{Code::invalid, "", ""};
-    if (kind == Kind::file) {
-      blob.id = std::string(value->get_string());
+    // What is named is theirs; whether their token may reach it is asked as where it is read directly.
+    auto may = [&asked](std::string_view action, std::string_view of, std::string_view object) {
+      return !asked.user.identity || accounts::allows(*asked.user.identity, action, of, object, asked.user.id);
+    };
+    blob.id = kind == Kind::session ? std::string(value->get_object().at("session").get_string()) : std::string(value->get_string());
+    if (kind == Kind::file ? !may("view", "file", "*") : kind == Kind::run ? !may("view", "run", blob.id) : !may("use", "session", blob.id)) {
+      wrong.message = kind == Kind::file ? "you may not read files (view:file:*)" : kind == Kind::run ? "you may not read this run (view:run:" + blob.id.substr(0, 64) + ")"
+                                                                             : "you may not use this session (use:session:" + blob.id.substr(0, 64) + ")";
+    } else if (kind == Kind::file) {
       std::string path = blob.id.starts_with("~/work/") ? blob.id.substr(7) : blob.id, directory = sessions_.work_directory(asked.user);
       auto read = [path, directory]() -> Result<std::string> {
         auto tree = os::Tree::open(directory, std::nullopt);
-        if (!tree) return tree.take_error();
+        if (!tree) return Error{Code::not_found, "no file " + path.substr(0, 200), ""};
         auto file = tree->read(path);
         if (!file) return file.take_error();
         auto size = os::file_size(file->get());
@@ -184,7 +202,6 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
       codec::Reader reader;
       bool there = false;
       if (kind == Kind::run) {
-        blob.id = std::string(value->get_string());
         run::Asker asker{asked.user.id, asked.user.is_operator};
         auto stored = co_await runs_.result(std::move(asker), blob.id, codec::Nonfinite::bare);
         if (stored) {
@@ -195,7 +212,6 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
           wrong.message = stored.error().message;
         }
       } else {
-        blob.id = std::string(value->get_object().at("session").get_string());
         auto session = sessions_.find(asked.user, blob.id);
         if (!session) {
           wrong.message = "no session " + blob.id.substr(0, 64);
@@ -302,6 +318,14 @@ Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Han
   auto answer = co_await async::on_pool(native_pool_, std::move(work));
   runner_.leave(user, batch);
   if (!answer && std::chrono::steady_clock::now() > until) co_return Error{Code::deadline, "the call ran past its deadline", ""};
+  co_return answer;
+}
+
+Task<Result<std::string>> Functions::compute(std::string user, std::function<Result<std::string>()> work) {
+  auto entered = co_await runner_.enter(user, false, std::make_shared<Handle>());
+  if (!entered) co_return entered.take_error();
+  auto answer = co_await async::on_pool(native_pool_, std::move(work));
+  runner_.leave(user, false);
   co_return answer;
 }
 
@@ -437,7 +461,8 @@ Task<Result<std::shared_ptr<session::Doing>>> Functions::again(Functions* self, 
     // What it was declared as is not asked again: its parameters were good then.
     former->declaration.typed = false;
     former->declaration.deterministic = false;
-    if (former->shown.empty() || !std::filesystem::exists(self->reader_.shown() / former->shown, error))
+    if (former->shown.empty() || !std::filesystem::exists(self->reader_.shown() / former->shown, error) ||
+        (!former->mechanisms.empty() && !std::filesystem::exists(self->reader_.shown() / former->mechanisms, error)))
       co_return Error{Code::conflict, "the code of " + of->id + " as it was then is gone", ""};
     of = former;
   }

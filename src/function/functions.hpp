@@ -66,10 +66,15 @@ class Functions {
 
   /// Errors beside those of a session's call: invalid, with the fields.
   async::Task<Result<Answered>> call(Asked asked, std::shared_ptr<Handle> handle);
-  /// Calls of a native function that takes many at once: `asked` with each of `points` on top; checked before. An answer for each.
+  /// Calls of a native function that takes many at once: `asked` with each of `points` on top; checked before. An answer for each of the
+  /// first of them, at least one.
   async::Task<Result<std::vector<Result<session::Answer>>>> call_many(Asked asked, std::vector<json::object> points, std::shared_ptr<Handle> handle);
+  /// A computation of the server's own that is no catalogued function, in its user's turn among the calls. Errors: too_many, and `work`'s.
+  async::Task<Result<std::string>> compute(std::string user, std::function<Result<std::string>()> work);
   /// What is wrong with the parameters, without a call.
   [[nodiscard]] static Result<void> check(const Asked& asked);
+  /// What is wrong with these of its parameters, whatever the others are.
+  [[nodiscard]] static Result<void> check_some(const Function& function, const json::object& some);
   /// The call as a run of kind `function`. `what` needs title and how long it is kept.
   async::Task<Result<run::Record>> start(Asked asked, run::NewRun what);
 

@@ -166,6 +166,14 @@ Task<Result<std::string>> Reader::compile(session::User user, std::string engine
   co_return key;
 }
 
+void Reader::tidy() const {
+  std::error_code error;
+  for (auto& note : fs::directory_iterator(directory_ / "read", error)) {
+    std::error_code ignored;
+    if (note.path().extension() == ".json" && !fs::exists(shown() / note.path().stem(), ignored)) fs::remove(note.path(), ignored);
+  }
+}
+
 Task<Result<Package>> Reader::read(session::User user, std::string name, Files given) {
   auto files = std::make_shared<Files>(std::move(given));
   auto place = shown();

@@ -40,6 +40,9 @@ class Reader {
   /// The package, good or with its problem. An Error is about this server (no such engine, no disk, no worker), not the package.
   async::Task<Result<Package>> read(session::User user, std::string name, Files files);
 
+  /// Forgets what was read of code whose copy is gone. Blocks.
+  void tidy() const;
+
   /// The places where a worker finds a package and its library.
   struct Places {
     std::string root, mechanisms;

@@ -236,12 +236,19 @@ Result<Answering> numbers(Membranes& membranes, const json::object& given, const
   return written(*ran, ran->membrane ? membranes.of({ran->runs.back().cell}).front() : cell::Membrane{});
 }
 
+constexpr std::size_t most_samples = 4'000'000;  // of the traces that are in memory together
+
 // Runs of one length share the lanes of vectors.
 std::vector<Result<Answering>> many(Membranes& membranes, const std::vector<json::object>& calls, const std::function<bool()>& cancelled) {
   std::vector<Result<Ran>> all;
   std::map<double, std::vector<std::size_t>> of_length;
+  std::size_t samples = 0;  // of traces
   for (const auto& call : calls) {
-    all.push_back(runs_of(call, false));
+    auto ran = runs_of(call, false);
+    const std::size_t more = ran && ran->traces ? cell::steps_of(ran->runs.back().cell.tstop) + 1 : 0;
+    if (!all.empty() && samples + more > most_samples) break;
+    samples += more;
+    all.push_back(std::move(ran));
     if (all.back()) of_length[all.back()->runs.front().cell.tstop].push_back(all.size() - 1);
   }
   auto go_on = [&cancelled](double) { return !cancelled(); };

@@ -15,6 +15,7 @@ using async::Task;
 
 constexpr std::uint64_t most_bytes = 4ull << 30;  // of all points' results
 constexpr std::size_t most_errors = 100, most_axes = 6;
+constexpr std::size_t most_running = 8;  // sweeps of one user
 constexpr std::size_t together = 64;  // points of a function that takes many
 constexpr std::chrono::hours job_kept{24};
 
@@ -111,7 +112,7 @@ class Sweeps::Sweep : public session::Doing {
     if (cancelled_) co_return Error{Code::interrupted, "the sweep was cancelled after " + std::to_string(state_.done) + " of " + std::to_string(plan_.count) + " points", ""};
     if (broken_) co_return *broken_;
     if (state_.failed == plan_.count && first_error_) co_return *first_error_;
-    co_return co_await assembled(true);
+    co_return co_await assembled(true, false);
   }
 
   void cancel(milliseconds grace) override {
@@ -134,7 +135,7 @@ class Sweeps::Sweep : public session::Doing {
     return state;
   }
 
-  Task<Result<session::Answer>> assembled(bool bare) {
+  Task<Result<session::Answer>> assembled(bool bare, bool partial) {
     // Parameters first, then results, then what failed.
     std::string before = "{\"data\":{";
     if (!plan_.values.empty()) {
@@ -170,7 +171,7 @@ class Sweeps::Sweep : public session::Doing {
     codec::append_json(after, state_.errors);
     after += "},\"stdout\":\"\"}";
     auto columns = columns_;
-    auto make = [columns, before, after, bare] { return columns->assemble(before, after, bare); };
+    auto make = [columns, before, after, bare, partial] { return columns->assemble(before, after, bare, partial); };
     co_return co_await async::on_pool(of_.pool_, std::move(make));
   }
 
@@ -180,17 +181,21 @@ class Sweeps::Sweep : public session::Doing {
     while (!self->cancelled_ && !self->broken_ && self->next_ < self->plan_.count) {
       const std::size_t first = self->next_, count = std::min(together, self->plan_.count - first);
       self->next_ += count;
-      std::vector<json::object> points;
-      for (std::size_t i = 0; i < count; ++i) points.push_back(self->plan_.at(first + i));
-      auto handle = std::make_shared<Handle>();
-      self->handles_.push_back(handle);
-      auto asked = self->asked();
-      auto answers = co_await self->of_.functions_.call_many(std::move(asked), std::move(points), handle);
-      self->handles_.erase(std::find(self->handles_.begin(), self->handles_.end(), handle));
-      if (self->cancelled_) break;
-      for (std::size_t i = 0; i < count; ++i) {
-        Result<session::Answer> answer = answers ? std::move((*answers)[i]) : Result<session::Answer>(answers.error());
-        co_await keep(self, first + i, std::move(answer), "");
+      for (std::size_t done = 0; done < count && !self->cancelled_ && !self->broken_;) {
+        std::vector<json::object> points;
+        for (std::size_t i = done; i < count; ++i) points.push_back(self->plan_.at(first + i));
+        auto handle = std::make_shared<Handle>();
+        self->handles_.push_back(handle);
+        auto asked = self->asked();
+        auto answers = co_await self->of_.functions_.call_many(std::move(asked), std::move(points), handle);
+        self->handles_.erase(std::find(self->handles_.begin(), self->handles_.end(), handle));
+        if (self->cancelled_) break;
+        const std::size_t got = answers ? std::min(answers->size(), count - done) : count - done;
+        for (std::size_t i = 0; i < got; ++i) {
+          Result<session::Answer> answer = answers ? std::move((*answers)[i]) : Result<session::Answer>(answers.error());
+          co_await keep(self, first + done + i, std::move(answer), "");
+        }
+        done += got;
       }
     }
     ++self->lanes_done_;
@@ -333,8 +338,12 @@ Task<Result<std::shared_ptr<Sweeps::Sweep>>> Sweeps::make(Sweeps* self, session:
     if (!(s > 0) || s > 31536000) co_return Error{Code::bad_request, "timeout_s is a number of seconds, above 0; for each point", ""};
     sweep->timeout = milliseconds(std::max<std::int64_t>(1, static_cast<std::int64_t>(s * 1000)));
   }
+  const Error no_scripts{Code::forbidden, "running scripts is turned off on this server", ""};
   if (!id.empty()) {
+    if (!self->functions_.options().scripts) co_return no_scripts;
     auto session = self->sessions_.find(user, id);
+    if (session && user.identity && !accounts::allows(*user.identity, "use", "session", session->id(), user.id))
+      co_return Error{Code::forbidden, "you may not use this session (use:session:" + session->id() + ")", ""};
     if (!session) co_return Error{Code::not_found, "no session " + id.substr(0, 64), ""};
     auto* source = spec.if_contains("source");
     if (!source || !source->is_string()) co_return Error{Code::bad_request, "source is the script that each point runs", ""};
@@ -355,6 +364,7 @@ Task<Result<std::shared_ptr<Sweeps::Sweep>>> Sweeps::make(Sweeps* self, session:
   auto catalog = self->functions_.catalog();
   auto found = co_await Catalog::find(catalog, std::move(who), name);
   if (!found) co_return found.take_error();
+  if (!self->functions_.options().scripts && !(*found)->native) co_return no_scripts;
   sweep->function = *found;
   if (auto* parameters = spec.if_contains("parameters")) {
     if (!parameters->is_object()) co_return Error{Code::bad_request, "parameters is an object: those that are the same for all points", ""};
@@ -366,6 +376,11 @@ Task<Result<std::shared_ptr<Sweeps::Sweep>>> Sweeps::make(Sweeps* self, session:
 }
 
 Task<Result<run::Record>> Sweeps::start(session::User user, std::string body) {
+  const Error too_large{Code::too_large, "a sweep's request has at most 1 MiB", ""};
+  if (body.size() > run::max_history_bytes) co_return too_large;
+  std::size_t running = 0;
+  for (auto& doing : jobs_.doings_of(user.id)) running += std::dynamic_pointer_cast<Sweep>(doing) != nullptr;
+  if (running >= most_running) co_return Error{Code::too_many, std::to_string(running) + " sweeps of yours run already: wait for one, or cancel it", ""};
   json::error_code failed;
   json::parse_options options;
   options.max_depth = 64;
@@ -384,18 +399,36 @@ Task<Result<run::Record>> Sweeps::start(session::User user, std::string body) {
   auto made = *sweep;
   if (made->function && made->function->declaration.deterministic) made->seed.reset();
   if (made->function) {
-    // All points are checked before the first one runs.
+    // All points are checked before the first one runs; each value once, for a grid repeats them.
     auto plan = plan_of(spec, functions_.options().sweep_points);
-    for (std::size_t i = 0; i < plan->count; ++i) {
-      Asked asked;
-      asked.function = made->function;
-      asked.given = made->given;
-      asked.more = plan->at(i);
-      auto checked = Functions::check(asked);
-      if (checked) continue;
-      Error error = checked.take_error();
-      error.message = "point " + std::to_string(i) + ": " + error.message;
-      co_return error;
+    auto fail = [](std::size_t point, Error error) {
+      error.message = "point " + std::to_string(point) + ": " + error.message;
+      return error;
+    };
+    Asked first;
+    first.function = made->function;
+    first.given = made->given;
+    first.more = plan->at(0);
+    if (auto checked = Functions::check(first); !checked) co_return fail(0, checked.take_error());
+    std::size_t stride = plan->count;
+    for (std::size_t axis = 0; axis < plan->values.size(); ++axis) {
+      stride /= plan->values[axis].size();
+      for (std::size_t i = 0; i < plan->values[axis].size(); ++i)
+        if (auto checked = Functions::check_some(*made->function, {{plan->names[axis], plan->values[axis][i]}}); !checked) co_return fail(i * stride, checked.take_error());
+    }
+    std::vector<std::string> in_first;
+    const auto point_0 = plan->at(0);
+    for (auto& member : point_0) in_first.emplace_back(member.key());
+    for (std::size_t i = 1; i < plan->points.size(); ++i) {
+      auto& point = plan->points[i].get_object();
+      if (auto checked = Functions::check_some(*made->function, point); !checked) co_return fail(i, checked.take_error());
+      // What only the first point said may be missing in another.
+      for (auto& name : in_first) {
+        auto* parameter = made->function->declaration.find(name);
+        if (!parameter || !parameter->required || point.contains(name) || made->given.contains(name)) continue;
+        first.more = point;
+        if (auto checked = Functions::check(first); !checked) co_return fail(i, checked.take_error());
+      }
     }
   }
   run::NewRun what;
@@ -418,7 +451,7 @@ Task<Result<run::Record>> Sweeps::start(session::User user, std::string body) {
     kept["hash"] = made->function->hash;
   }
   what.options = json::serialize(kept);
-  if (what.options.size() > run::max_history_bytes) co_return Error{Code::too_large, "a sweep's request has at most 1 MiB", ""};
+  if (what.options.size() > run::max_history_bytes) co_return too_large;
   if (auto* keep = spec.if_contains("keep"); keep && keep->is_bool() && !keep->get_bool()) what.kept_for = job_kept;
   std::shared_ptr<session::Doing> doing = made;
   co_return co_await jobs_.start(std::move(user), std::move(what), std::move(doing));
@@ -433,7 +466,7 @@ std::optional<SweepState> Sweeps::state(const std::string& id) const {
 Task<Result<session::Answer>> Sweeps::partial(std::string id, bool bare) {
   auto sweep = std::dynamic_pointer_cast<Sweep>(jobs_.doing(id));
   if (!sweep) co_return Error{Code::conflict, "the sweep is over: its result is that of the run", ""};
-  co_return co_await sweep->assembled(bare);
+  co_return co_await sweep->assembled(bare, true);
 }
 
 }  // namespace myelin::function

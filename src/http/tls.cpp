@@ -27,6 +27,7 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::chrono::seconds handshake_time{10}, farewell_time{5};
+constexpr std::chrono::seconds reading_time{60};  // of one piece by a peer
 constexpr std::size_t piece = 16 * 1024;  // a record of TLS
 
 using Socket = asio::basic_stream_socket<asio::generic::stream_protocol, asio::io_context::executor_type>;
@@ -105,8 +106,10 @@ Task<void> outwards(std::shared_ptr<Relay> relay) {
     auto token = asio::redirect_error(asio::use_awaitable, ec);
     auto n = co_await relay->inner.async_read_some(asio::buffer(buffer), token);
     if (ec) break;
+    Relay::arm(relay, reading_time);  // a peer that reads nothing would hold its place for ever
     co_await asio::async_write(relay->peer, asio::buffer(buffer.data(), n), token);
     if (ec) break;
+    relay->timer.cancel();
   }
   Relay::arm(relay, farewell_time);
   error_code ec;

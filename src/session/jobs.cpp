@@ -45,6 +45,7 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
   Impl(async::Loop& l, Manager& s, run::Runs& r) : sessions(s), runs(r), tasks(l) {}
 
   struct Job {
+    std::string owner;  // a user's id
     std::optional<Session> session;
     Ticket ticket;
     std::shared_ptr<Doing> doing;  // instead of both
@@ -118,6 +119,7 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
       session.cancel(*ticket, std::chrono::milliseconds(2000));
       co_return record.take_error();
     }
+    job->owner = record->owner;
     self->jobs[record->id] = job;
     std::string id = record->id;
     self->tasks.spawn(follow(self, std::move(id), job), "job");
@@ -137,6 +139,7 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     if (!record) co_return record.take_error();
     auto job = std::make_shared<Job>();
     job->doing = std::move(doing);
+    job->owner = record->owner;
     self->jobs[record->id] = job;
     std::string id = record->id;
     self->tasks.spawn(carry_out(self, std::move(id), job), "job");
@@ -259,6 +262,7 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
     co_return record.take_error();
   }
   auto job = std::make_shared<Impl::Job>();
+  job->owner = record->owner;
   job->session = *session;
   self->jobs[record->id] = job;
   std::string new_id = record->id;
@@ -277,6 +281,22 @@ Task<Result<void>> Jobs::cancel(User user, std::string id, std::chrono::millisec
   if (found->second->doing) found->second->doing->cancel(grace);
   if (found->second->session && found->second->ticket.call) found->second->session->cancel(found->second->ticket, grace);
   co_return Result<void>{};
+}
+
+std::vector<std::shared_ptr<Doing>> Jobs::doings_of(const std::string& user_id) const {
+  std::vector<std::shared_ptr<Doing>> out;
+  for (auto& [id, job] : impl_->jobs)
+    if (job->owner == user_id && job->doing) out.push_back(job->doing);
+  return out;
+}
+
+void Jobs::end_all_of(const std::string& user_id) {
+  auto jobs = impl_->jobs;  // one that ends changes the list
+  for (auto& [id, job] : jobs) {
+    if (job->owner != user_id) continue;
+    job->cancelled = true;
+    if (job->doing) job->doing->cancel(std::chrono::milliseconds(0));
+  }
 }
 
 std::optional<Progress> Jobs::progress(const std::string& id) const {

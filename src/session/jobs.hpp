@@ -45,6 +45,9 @@ class Jobs {
   async::Task<Result<run::Record>> rerun(User user, std::string id, std::chrono::milliseconds kept_for);
   /// Asks a running or queued job to stop. conflict when it is over.
   async::Task<Result<void>> cancel(User user, std::string id, std::chrono::milliseconds grace);
+  [[nodiscard]] std::vector<std::shared_ptr<Doing>> doings_of(const std::string& user_id) const;
+  /// Cancels what belongs to a user who is no more; calls of sessions end with those.
+  void end_all_of(const std::string& user_id);
   [[nodiscard]] std::optional<Progress> progress(const std::string& id) const;
   /// The newest output of its session while it runs.
   [[nodiscard]] std::string output(const std::string& id) const;

@@ -138,6 +138,12 @@ Result<bool> AccountRecords::use_issued(std::string_view jti, Time when, std::in
   return *changed > 0;
 }
 
+Result<bool> AccountRecords::is_issued(std::string_view jti) {
+  auto known = one_number(database_, "SELECT 1 FROM issued WHERE jti = ? AND revoked_ms IS NULL", {jti});
+  if (!known) return known.take_error();
+  return *known != 0;
+}
+
 Result<std::int64_t> AccountRecords::revoke_issued(std::string_view jti, Time when, std::int64_t version) {
   return database_.run("UPDATE issued SET revoked_ms = ?, version = ? WHERE jti = ? AND revoked_ms IS NULL", {when, version, jti});
 }
@@ -316,22 +322,16 @@ Result<void> AccountRecords::add_reset(std::string_view hash, std::string_view u
   });
 }
 
-Result<std::optional<std::string>> AccountRecords::take_reset(std::string_view hash, Time now) {
+Result<std::optional<std::string>> AccountRecords::reset_of(std::string_view hash, Time now) {
   std::optional<std::string> user;
-  auto done = database_.transaction([&]() -> Result<void> {
-    auto asked = database_.query("SELECT user_id FROM password_resets WHERE hash = ? AND expires_ms > ?", {Blob{hash}, now},
-                                 [&](const Row& row) { user = row.text(0); });
-    if (!asked) return asked;
-    return only_done(database_.run("DELETE FROM password_resets WHERE hash = ?", {Blob{hash}}));
-  });
-  if (!done) return done.take_error();
+  auto asked = database_.query("SELECT user_id FROM password_resets WHERE hash = ? AND expires_ms > ?", {Blob{hash}, now},
+                               [&](const Row& row) { user = row.text(0); });
+  if (!asked) return asked.take_error();
   return user;
 }
 
-Result<bool> AccountRecords::has_reset(std::string_view hash, Time now) {
-  auto known = one_number(database_, "SELECT 1 FROM password_resets WHERE hash = ? AND expires_ms > ?", {Blob{hash}, now});
-  if (!known) return known.take_error();
-  return *known != 0;
+Result<void> AccountRecords::remove_resets_of(std::string_view user_id) {
+  return only_done(database_.run("DELETE FROM password_resets WHERE user_id = ?", {user_id}));
 }
 
 Result<void> AccountRecords::note(const AuditRecord& entry) {

@@ -97,6 +97,7 @@ class AccountRecords {
   Result<void> add_issued(const IssuedRecord& issued, std::int64_t version);
   /// False when it was used already, or revoked.
   Result<bool> use_issued(std::string_view jti, Time when, std::int64_t version);
+  Result<bool> is_issued(std::string_view jti);  // and not revoked
   Result<std::int64_t> revoke_issued(std::string_view jti, Time when, std::int64_t version);
   Result<void> revoke_family(std::string_view family, Time when, std::int64_t version);
   /// All but `except` (a family, or "").
@@ -139,9 +140,9 @@ class AccountRecords {
 
   // One-time links to set a password; `hash` is of their secret.
   Result<void> add_reset(std::string_view hash, std::string_view user_id, Time expires);
-  /// The user of the reset, which is gone afterwards.
-  Result<std::optional<std::string>> take_reset(std::string_view hash, Time now);
-  Result<bool> has_reset(std::string_view hash, Time now);
+  /// The user of the reset.
+  Result<std::optional<std::string>> reset_of(std::string_view hash, Time now);
+  Result<void> remove_resets_of(std::string_view user_id);
 
   Result<void> note(const AuditRecord& entry);
   Result<std::vector<AuditRecord>> audit(const AuditFilter& filter);  // newest first

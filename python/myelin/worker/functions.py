@@ -8,6 +8,7 @@ MOD files. An error in a package is an answer, not a failure of the call: {"erro
 import array
 import ast
 import base64
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -159,6 +160,7 @@ def load(root, name, mechanisms=None):
     spec = importlib.util.spec_from_file_location(name, full, loader=loader, submodule_search_locations=[folder] if is_package else None)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _steer_generators()  # before it takes their names
     try:
         if mechanisms:
             _load_mechanisms(mechanisms)
@@ -280,6 +282,26 @@ def _seed(seed):
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
+        global _sequence
+        _sequence = numpy.random.SeedSequence(seed)
+        _steer_generators()
+
+
+_sequence = None  # of the call's seed
+
+
+def _steer_generators():
+    """numpy's generators without a seed of their own get one of the call's: another each, the same at a repetition."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or hasattr(numpy.random.default_rng, "__wrapped__"):
+        return
+    make = numpy.random.default_rng
+
+    @functools.wraps(make)
+    def default_rng(seed=None):
+        return make(_sequence.spawn(1)[0] if seed is None and _sequence is not None else seed)
+
+    numpy.random.default_rng = default_rng
 
 
 def _unpack(body):

@@ -158,6 +158,14 @@ Task<Result<std::string>> call_function(Context& context, accounts::Identity who
   auto params = read_json(params_json, depth);
   if (!params || !params->object()) co_return refused("params must be an object");
   const Value::Object& arguments = *params->object();
+  if (name == "return_params" || name == "run_cell") {
+    // These are everybody's; who comes with a token that is for other things is nobody in particular.
+    const std::string id = "myelin." + name;
+    if (!accounts::within_scopes(who, "use", "function", id)) {
+      if (!context.settings.public_functions) co_return Error{Code::forbidden, "this token does not have use:function:" + id, ""};
+      who = accounts::anonymous_identity();
+    }
+  }
   if (name == "return_params") co_return return_params(arguments);
   if (name == "run_cell") {
     const bool is_public = who.role == accounts::Role::anonymous;
@@ -167,10 +175,10 @@ Task<Result<std::string>> call_function(Context& context, accounts::Identity who
       auto entered = co_await Gate::enter(&context.public_calls);
       if (!entered) co_return Error{Code::too_many, "too many calls without a token at once; try again in a few seconds", ""};
       auto job = [cell = *cell] { return run_cell(cell, public_time); };
-      co_return co_await async::on_pool(context.pool, std::move(job));
+      co_return co_await context.functions.compute(who.user_id, std::move(job));
     }
     auto job = [cell = *cell] { return run_cell(cell, member_time); };
-    co_return co_await async::on_pool(context.pool, std::move(job));
+    co_return co_await context.functions.compute(who.user_id, std::move(job));
   }
   co_return co_await published(context, std::move(who), std::move(name), std::move(params_json));
 }

@@ -193,9 +193,9 @@ Task<http::Response> change(Context& context, Caller caller, store::UserRecord u
   if (fields->password) {
     if (who.must_change) {
       const std::string old = user.password, fresh = *fields->password;
-      auto compare = [old, fresh] { return accounts::verify_password(old, fresh).right; };
-      const bool same = co_await async::on_pool(context.pool, std::move(compare));
-      if (same) co_return restful_reply(context, 422, Value::Object{{"password", Value::Array{Value("the new password is the old one")}}});
+      auto same = co_await context.accounts->verify(old, fresh);
+      if (!same) co_return account_failure(context, same.error());
+      if (same->right) co_return restful_reply(context, 422, Value::Object{{"password", Value::Array{Value("the new password is the old one")}}});
     }
     std::string password = *fields->password, name = fields->username.value_or(user.username), email = fields->email.value_or(user.email.value_or(""));
     auto made = co_await context.accounts->make_hash(std::move(password), std::move(name), std::move(email));
@@ -207,14 +207,10 @@ Task<http::Response> change(Context& context, Caller caller, store::UserRecord u
   wanted.email = fields->email;
   wanted.active = fields->active;
   const accounts::Actor actor = accounts::actor_of(who, request.remote_address);
-  const std::string id = user.id, family = self ? who.family : "";
-  auto work = [actor, id, wanted, hash, family](accounts::Book& book) -> Result<store::UserRecord> {
-    auto changed = book.change_user(actor, id, wanted);
-    if (!changed || !hash) return changed;
-    // All of their other sign-ins end.
-    if (auto set = book.set_password(actor, id, *hash, false, family); !set) return set.take_error();
-    return changed;
-  };
+  wanted.password_hash = hash;
+  wanted.except_family = self ? who.family : "";
+  const std::string id = user.id;
+  auto work = [actor, id, wanted](accounts::Book& book) { return book.change_user(actor, id, wanted); };
   auto changed = co_await context.accounts->with_book(std::move(work));
   if (!changed) co_return account_failure(context, changed.error());
   co_return with_user(context, 200, "user updated", *changed);
@@ -243,7 +239,8 @@ Task<http::Response> users(Context& context, Route route, Caller caller, http::R
   const bool reads = request.method == "GET" || request.method == "HEAD";
   if (!known) {
     // Who may not look at users learns not even which there are.
-    if (!accounts::allows(caller.who, "view", "user", "*", "")) co_return say(context, 403, "only an admin sees other users");
+    if (!accounts::allows(caller.who, "view", "user", "*", ""))
+      co_return say(context, 403, reads ? "only an admin sees other users" : request.method == "PUT" ? "only an admin changes other users" : "only an admin deletes other users");
     co_return no_such_user(context);
   }
   store::UserRecord user = *known;

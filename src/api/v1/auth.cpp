@@ -34,7 +34,7 @@ Task<http::Response> methods(Context& context, Asked asked) {
 
 Task<http::Response> sign_in(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
-  auto body = read_body(asked.request, "username,password,cookie,client");
+  auto body = read_body(asked.request, "username,password,client", "cookie");
   if (!body) co_return http::problem(body.error());
   auto username = body->get_string("username"), password = body->get_string("password");
   if (!username || !password || username->empty() || password->empty())

@@ -16,7 +16,7 @@ json::array describe_all(const std::vector<session::CheckpointStatus>& all) {
 }
 
 Task<http::Response> branch(Context& context, Asked asked) {
-  auto body = read_body(asked.request, "count,names");
+  auto body = read_body(asked.request, "", "count,names");
   if (!body) co_return http::problem(body.error());
   std::vector<std::string> names;
   if (body->has("names")) {

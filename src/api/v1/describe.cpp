@@ -72,17 +72,24 @@ http::Response call_problem(const Error& error) {
   return response;
 }
 
-Result<codec::Json> read_body(const http::Request& request, std::string_view known) {
+Result<codec::Json> read_body(const http::Request& request, std::string_view texts, std::string_view others) {
   if (!request.body.empty() && !is_json(request))
     return Error{Code::bad_request, "send JSON, with Content-Type: application/json", ""};
   if (request.body.size() > small_body) return Error{Code::too_large, "the body is too large for this route", ""};
   auto body = codec::Json::parse(request.body.empty() ? std::string_view("{}") : std::string_view(request.body));
   if (!body) return body;
+  auto is_among = [](std::string_view key, std::string_view names) {
+    for (std::string_view name = http::next_item(names); !name.empty(); name = http::next_item(names))
+      if (name == key) return true;
+    return false;
+  };
   for (auto& key : body->keys()) {
-    std::string_view rest = known, name = http::next_item(rest);
-    while (!name.empty() && name != key) name = http::next_item(rest);
-    if (name.empty())
-      return Error{Code::bad_request, "unknown member '" + key + "'" + (known.empty() ? "; this route takes none" : "; known: " + std::string(known)), ""};
+    if (is_among(key, others)) continue;
+    if (!is_among(key, texts)) {
+      const std::string known = std::string(texts) + (texts.empty() || others.empty() ? "" : ",") + std::string(others);
+      return Error{Code::bad_request, "unknown member '" + key + "'" + (known.empty() ? "; this route takes none" : "; known: " + known), ""};
+    }
+    if (!body->is_null(key) && !body->get_string(key)) return Error{Code::bad_request, key + " is a text", ""};
   }
   return body;
 }

@@ -18,8 +18,9 @@ namespace myelin::api::v1 {
 [[nodiscard]] boost::json::object problem_of(const Error& error);
 [[nodiscard]] http::Response call_problem(const Error& error);
 
-/// The request's body as an object whose members are all among `known` (commas between them). An empty body is an empty object.
-[[nodiscard]] Result<codec::Json> read_body(const http::Request& request, std::string_view known);
+/// The request's body as an object whose members are all among `texts`, which are texts or null, and `others` (commas between them).
+/// An empty body is an empty object.
+[[nodiscard]] Result<codec::Json> read_body(const http::Request& request, std::string_view texts, std::string_view others = "");
 
 /// The user's session; else the answer: 410 with the cause of one that ended, or 404.
 struct Found {

@@ -76,7 +76,7 @@ Task<Result<function::FunctionPtr>> find(Context& context, accounts::Identity ca
   if (failed != std::errc() || end != version->data() + version->size()) co_return none;
   function::Published current = *published;
   std::string callable = name.substr(dot + 1);
-  co_return co_await context.drafts.version(std::move(current), std::move(callable), number);
+  co_return co_await context.drafts.version(std::move(caller), std::move(current), std::move(callable), number);
 }
 
 // Who has not signed in is told to, whether or not there is such a function.

@@ -106,7 +106,7 @@ Task<http::Response> publish(Context& context, Asked asked) {
 }
 
 Task<http::Response> restore(Context& context, Asked asked) {
-  auto body = read_body(asked.request, "version");
+  auto body = read_body(asked.request, "", "version");
   if (!body) co_return call_problem(body.error());
   auto number = body->get_int("version");
   if (!number) co_return http::problem(400, "bad_request", "say which version: {\"version\": 1}");

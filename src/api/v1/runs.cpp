@@ -182,7 +182,7 @@ Task<http::Response> compare(Context& context, Asked asked) {
 
 Task<http::Response> rerun(Context& context, Asked asked) {
   if (!context.settings.exec) co_return http::problem(403, "forbidden", "running scripts is turned off on this server");
-  auto body = read_body(asked.request, "keep");
+  auto body = read_body(asked.request, "", "keep");
   if (!body) co_return call_problem(body.error());
   bool keep = body->get_bool("keep").value_or(false);
   auto record = co_await context.jobs.rerun(asked.user, asked.places[0], keep ? std::chrono::hours(0) : job_kept);

@@ -38,7 +38,7 @@ Task<http::Response> list(Context& context, Asked asked) {
 
 Task<http::Response> create(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
-  auto body = read_body(asked.request, "name,user,scopes,expires_in_s");
+  auto body = read_body(asked.request, "name,user", "scopes,expires_in_s");
   if (!body) co_return http::problem(body.error());
   auto name = body->get_string("name");
   if (!name) co_return http::problem(400, "bad_request", "give it a name: {\"name\": \"notebook\"}");

@@ -50,7 +50,7 @@ Task<http::Response> list(Context& context, Asked asked) {
 
 Task<http::Response> create(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
-  auto body = read_body(asked.request, "username,email,role,password,active");
+  auto body = read_body(asked.request, "username,email,role,password", "active");
   if (!body) co_return http::problem(body.error());
   auto username = body->get_string("username");
   if (!username) co_return http::problem(400, "bad_request", "give a name: {\"username\": \"anna\"}");
@@ -58,6 +58,7 @@ Task<http::Response> create(Context& context, Asked asked) {
   user.username = *username;
   user.email = body->get_string("email");
   user.role = body->get_string("role").value_or("member");
+  if (body->has("active") && !body->get_bool("active")) co_return http::problem(400, "bad_request", "active is true or false");
   user.active = body->get_bool("active").value_or(true);
   if (auto refused = only_admins(asked, "", user.role)) co_return std::move(*refused);
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
@@ -98,7 +99,7 @@ Task<http::Response> show(Context& context, Asked asked) {
 
 Task<http::Response> change(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
-  auto body = read_body(asked.request, "username,email,role,active,issuer,subject");
+  auto body = read_body(asked.request, "username,email,role,issuer,subject", "active");
   if (!body) co_return http::problem(body.error());
   auto user = co_await find(context, asked.places[0]);
   if (!user) co_return account_problem(user.error());
@@ -111,15 +112,13 @@ Task<http::Response> change(Context& context, Asked asked) {
     wanted.active = body->get_bool("active");
     if (!wanted.active) co_return http::problem(400, "bad_request", "active is true or false");
   }
-  const bool link = body->has("issuer") || body->has("subject");
-  const std::string issuer = body->get_string("issuer").value_or(""), subject = body->get_string("subject").value_or("");
+  if (body->has("issuer") || body->has("subject")) {
+    wanted.issuer = body->get_string("issuer").value_or("");
+    wanted.subject = body->get_string("subject").value_or("");
+  }
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string id = user->id;
-  auto work = [=](accounts::Book& book) -> Result<store::UserRecord> {
-    if (link)
-      if (auto linked = book.link_user(actor, id, issuer, subject); !linked) return linked;
-    return book.change_user(actor, id, wanted);
-  };
+  auto work = [actor, id, wanted](accounts::Book& book) { return book.change_user(actor, id, wanted); };
   auto changed = co_await context.accounts->with_book(std::move(work));
   if (!changed) co_return account_problem(changed.error());
   co_return json_reply(200, describe(context, *changed));
