@@ -2,7 +2,8 @@
 // A copy in memory of all that decides who a request is from, so that a request touches no disk. refresh() costs a few system calls
 // unless another connection, of this or another process, committed a change: then it reads what is new, so that a revoked token is
 // refused at the very next request. Belongs to the loop's thread, with a connection of its own. If the database can't be read for 5 s
-// users are refused (the operator is not): a revoked token must not live on.
+// users are refused (the operator is not): a revoked token must not live on. (A network to PostgreSQL that swallows packets without a word
+// is noticed by TCP's keepalive, after 25 s.)
 
 #include <chrono>
 #include <memory>

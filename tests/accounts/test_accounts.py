@@ -488,3 +488,100 @@ def test_without_auth_there_are_no_accounts(make_server):
     assert client.get("/v1/me").json()["username"] == "local"
     for path in ("/v1/tokens", "/v1/auth/sign-in"):
         assert client.post(path, {"username": "a", "password": "b"}).status == 409
+
+
+# ---- what changes while something else goes on
+
+
+def watch(desk, session, token):
+    """A stream of a session's events, opened."""
+    connection = http.client.HTTPConnection(*desk.server.address, timeout=20)
+    connection.request("GET", "/v1/sessions/%s/stream" % session, headers={"Accept": "text/event-stream", "NESTServerAuth": token})
+    stream = connection.getresponse()
+    assert stream.status == 200, stream.read()
+    stream.connection = connection
+    return stream
+
+
+def is_cut(stream, within_s=5):
+    began = time.monotonic()
+    with contextlib.suppress(http.client.IncompleteRead, ConnectionError):
+        stream.read()
+    return time.monotonic() - began < within_s
+
+
+def test_streams_end_with_the_right_to_them(desk):
+    for name in ("star", "chief", "viewer", "brief"):
+        desk.user(name)
+    star = desk.as_user("star")
+    session = Session(star, "python").id
+    assert desk.operator.request("PATCH", "/v1/users/chief", json_body={"role": "admin"}).status == 200
+    chief = watch(desk, session, desk.as_user("chief").token)
+    grant = desk.grant("view:session:" + session, user="viewer")
+    viewer = watch(desk, session, desk.as_user("viewer").token)
+    short = star.post("/v1/tokens", {"name": "short", "expires_in_s": 2, "scopes": ["view:session:" + session]}).json()["token"]
+    brief = watch(desk, session, short)
+    own = watch(desk, session, star.token)
+    assert desk.operator.request("PATCH", "/v1/users/chief", json_body={"role": "member"}).status == 200
+    assert is_cut(chief)
+    assert desk.operator.request("DELETE", "/v1/grants/" + grant).status == 204
+    assert is_cut(viewer)
+    assert is_cut(brief)
+    own.connection.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):  # whose rights are as they were goes on
+        own.read()
+    own.connection.close()
+
+
+def test_sweeps_of_a_deactivated_user_end(desk):
+    user = desk.user("sweeper")
+    client = desk.as_user("sweeper")
+    sweep = client.post("/v1/sweeps", {"function": "run_cell", "parameters": {"tstop": 5000, "dur": [100, 4000], "fi": False, "traces": False},
+                                       "grid": {"amp": [0.001 * i for i in range(2000)]}})
+    assert sweep.status == 202, sweep
+    assert desk.operator.request("PATCH", "/v1/users/" + user["id"], json_body={"active": False}).status == 200
+    wait_until(lambda: desk.operator.get("/v1/runs/" + sweep.json()["id"]).json()["state"] == "cancelled", "the end of the sweep", 10)
+
+
+def test_a_refresh_token_used_twice_at_once_leaves_nothing(desk):
+    desk.user("twice")
+    for _ in range(8):
+        refresh = desk.sign_in("twice").json()["refresh_token"]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: desk.server.client(None).post("/v1/auth/refresh", {"refresh_token": refresh}), range(4)))
+        assert sorted(a.status for a in answers)[1:] == [401] * 3, answers
+        for answer in answers:
+            if answer.status == 200:
+                assert bearer(desk.server, answer.json()["access_token"]).get("/v1/me").status == 401
+                assert desk.server.client(None).post("/v1/auth/refresh", {"refresh_token": answer.json()["refresh_token"]}).status == 401
+
+
+def test_a_token_for_desktop_is_for_who_signed_in_and_ends_with_that(desk):
+    desk.user("desktop")
+    client = desk.as_user("desktop")
+    made = client.post("/v1/auth/desktop", {}).json()["token"]
+    derived = bearer(desk.server, made)
+    assert derived.get("/v1/me").status == 200 and derived.post("/v1/auth/desktop", {}).status == 403
+    for scopes in (None, ["use:session:*"]):
+        token = client.post("/v1/tokens", {"name": "t%s" % bool(scopes), "expires_in_s": 60, **({"scopes": scopes} if scopes else {})}).json()["token"]
+        assert bearer(desk.server, token).post("/v1/auth/desktop", {}).status == 403
+    assert client.post("/v1/auth/sign-out", {}).status == 204
+    assert derived.get("/v1/me").status == 401
+
+
+def test_a_reset_link_ends_with_the_password_and_knows_the_name(desk):
+    desk.user("wolfgangmustermann")
+    link = lambda: desk.operator.post("/v1/users/wolfgangmustermann/reset", {}).json()["link"].partition("#reset=")[2]  # noqa: E731
+    use = lambda reset, new: desk.server.client(None).post("/v1/auth/reset", {"reset": reset, "new": new}).status  # noqa: E731
+    first = link()
+    assert use(first, "wolfgangmustermann") == 400
+    assert desk.as_user("wolfgangmustermann").post("/v1/auth/password", {"old": PASSWORD, "new": PASSWORD + "-2"}).status == 204
+    assert use(first, PASSWORD + "-3") == 401
+    assert use(link(), PASSWORD + "-4") == 204 and desk.sign_in("wolfgangmustermann", PASSWORD + "-4").status == 200
+
+
+@pytest.mark.parametrize("body", [{"role": ["guest"]}, {"active": "false"}, {"password": 12345678}, {"email": 5}, {"active": 0}])
+def test_values_of_the_wrong_type_make_no_user(desk, body):
+    assert desk.operator.post("/v1/users", dict({"username": "typed"}, **body)).status == 400
+    assert desk.operator.get("/v1/users/typed").status == 404
+    assert desk.operator.request("PATCH", "/v1/users/admin", json_body=body).status == 400

@@ -578,6 +578,15 @@ def test_functions_that_are_not_public(make_server):
     assert face.request("POST", FUNCTION, face.admin, content).json() == {"result": 1}
 
 
+def test_a_token_for_other_things_is_nobodys(face):
+    made = face.server.client(face.admin).post("/v1/tokens", {"name": "share", "scopes": ["view:session:s_1"]})
+    assert made.status == 201, made
+    token = made.json()["token"]
+    long = {"function": "run_cell", "params": dict(CELL, tstop=20000)}
+    assert face.request("POST", FUNCTION, token, long).status == 400  # as without a token
+    assert face.request("POST", FUNCTION, token, {"function": "return_params", "params": {"params": 1}}).json() == {"result": 1}
+
+
 def test_a_token_is_not_asked_for(face):
     for header in ("Bearer abc", "nonsense", "Bearer " + face.admin):
         answer = face.client.request("POST", FUNCTION, headers={"Authorization": header}, json_body={"function": "return_params", "params": {"params": 1}})

@@ -441,3 +441,32 @@ def test_what_was_read_is_known_after_a_restart(make_server, data_root, _counter
     assert second.client().get("/v1/functions/stays.f").status == 200
     assert time.monotonic() - begun < 60
     assert json.loads(second.client().post("/v1/functions/stays.f", {}).body)["data"] == 1
+
+
+def test_remembered_results_are_of_the_same_values(folder, client):
+    folder.put("exact.py", """
+        from myelin.function import function
+
+        @function(deterministic=True)
+        def either(x: "int | float"): return [type(x).__name__, x]
+
+        @function(deterministic=True)
+        def text(x: str): return [type(x).__name__]
+    """)
+    assert value(client, "exact.either", x=1) == ["int", 1]
+    raw = client.request("POST", "/v1/functions/exact.either", '{"parameters": {"x": 1.0}}', {"Content-Type": "application/json"}).json()["data"]
+    assert raw == ["float", 1.0]
+    assert value(client, "exact.either", x=9007199254740993)[1] == 9007199254740993 and value(client, "exact.either", x=9007199254740992)[1] == 9007199254740992
+    client.request("POST", "/v1/functions/exact.text", '{"parameters": {"x": NaN}}', {"Content-Type": "application/json"})
+    assert value(client, "exact.text", x="NaN") == ["str"]
+
+
+def test_a_seed_is_also_numpys(folder, client):
+    folder.put("draws.py", """
+        import numpy
+        from numpy.random import default_rng
+
+        def f(): return [default_rng().random(), numpy.random.default_rng().random(), numpy.random.rand(), default_rng(7).random()]
+    """)
+    first, second, other = (client.post("/v1/functions/draws.f", {"seed": seed}).json()["data"] for seed in (1, 1, 2))
+    assert first == second and first[0] != first[1] and first[:3] != other[:3] and first[3] == other[3]

@@ -55,7 +55,8 @@ def test_from_a_draft_to_versions(user):
     put(anna, "alpha/files/alpha.py", "def f(x: float = 1.0):\n    return x + 10\n")
     assert value(anna, "alpha.f") == 2  # the draft is not what is published
     assert anna.post("/v1/packages/alpha/publish", {"to": "all"}).json()["version"] == 2
-    assert value(ben, "alpha.f") == 11 and value(ben, "alpha.f?version=1") == 2
+    assert value(ben, "alpha.f") == 11 and value(anna, "alpha.f?version=1") == 2
+    assert call(ben, "alpha.f?version=1").status == 404  # it was for its author alone
     assert call(ben, "alpha.f?version=3").status == 404
     shown = anna.get("/v1/packages/alpha").json()
     assert [v["version"] for v in shown["versions"]] == [1, 2] and shown["published"] == {"version": 2, "to": "all"}
@@ -147,8 +148,38 @@ def test_a_token_for_one_function_calls_no_other(user, functions_server):
     narrow = functions_server.client(made.json()["token"])
     assert value(narrow, "kappa.f") == 1
     assert call(narrow, "kappa.g").status == 404
+    # Nor does another version of the other's let it in; what was published for its author stays theirs.
+    put(anna, "kappa/files/kappa.py", "def f(): return 11\n")
+    assert anna.post("/v1/packages/kappa/publish", {"to": "all"}).status == 201
+    assert call(narrow, "kappa.g?version=1").status == 404 and value(narrow, "kappa.f?version=1") == 1
+    assert call(user(), "kappa.f?version=1").status == 404 and value(user(), "kappa.f") == 11
     for sweep in ({"function": "kappa.f", "points": [{}]}, {"function": "kappa.g", "points": [{}]}):
         assert narrow.post("/v1/sweeps", sweep).status == 403  # it may start no sweeps
+
+
+def test_a_token_for_functions_reaches_nothing_else(user, functions_server):
+    anna = user()
+    put(anna, "lambda_/files/lambda_.py", "from myelin.function import File, Run, Session\ndef f(x: File): return x.read_text() if hasattr(x, 'read_text') else str(x)\n"
+        "def r(x: Run): return str(x)\ndef s(x: Session): return str(x)\n")
+    assert anna.post("/v1/packages/lambda_/publish", {"to": "me"}).status == 201
+    session = anna.post("/v1/sessions", {"engine": "python"}).json()["id"]
+    run = anna.post("/v1/sessions/%s/exec" % session, {"source": "secret = 'hidden-word'", "return": "secret", "keep": True}).headers["myelin-run"]
+    assert anna.request("PUT", "/v1/files/private.txt", "hidden-word").status in (200, 201, 204)
+    narrow = functions_server.client(anna.post("/v1/tokens", {"name": "functions", "scopes": ["use:function:*"]}).json()["token"])
+    named = {"f": "private.txt", "r": run, "s": {"session": session, "names": ["secret"]}}
+    for name, given in named.items():
+        refused, allowed = (call(client, "lambda_." + name, x=given) for client in (narrow, anna))
+        assert refused.status == 422 and "hidden" not in str(refused.json()) and "may not" in str(refused.json()), refused
+        assert allowed.status == 200, allowed
+    swept = {"session": session, "source": "y = secret", "return": "y", "points": [{"z": 1}]}
+    assert narrow.post("/v1/sweeps", swept).status == 403 and anna.post("/v1/sweeps", swept).status == 202
+
+
+def test_nobody_takes_a_short_name_from_the_others(user):
+    anna, ben = user(), user()
+    put(anna, "squat/files/squat.py", "def run_cell(): return 'squat'\n")
+    assert anna.post("/v1/packages/squat/publish", {"to": "all"}).status == 201
+    assert "v" in value(ben, "run_cell", tstop=10, dur=[1, 9]) and value(ben, "squat.run_cell") == "squat" and value(anna, "run_cell") == "squat"
 
 
 @pytest.mark.parametrize("path", ["delta/files/..%2Fx.py", "delta/files/a%2F..%2F..%2Fx", "delta/files/.hidden", "delta/files/a%00b", "delta/files/a%20b", "1x/files/a.py",

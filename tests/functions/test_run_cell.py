@@ -81,6 +81,18 @@ def test_a_sweep_of_it(client):
     assert found["done"] == 20 and found["failed"] == 0 and found["results"]["v"][15] == one["v"], "packed or alone, the voltages are the same"
 
 
+def test_a_sweep_of_long_runs_is_cut_into_what_fits(client):
+    run = client.post("/v1/sweeps", {"function": "run_cell", "parameters": {"tstop": 30000, "dur": [10, 29000], "fi": False}, "grid": {"amp": [0.01 * i for i in range(6)]}}).json()["id"]
+    done = wait_until(lambda: (r := client.get("/v1/runs/" + run).json())["state"] in ("done", "failed") and r, "the sweep", 60)
+    assert done["state"] == "done", done
+    assert {tuple(d["shape"]) for d in done["datasets"] if d["name"] in ("v", "results.v")} <= {(6, 1200001)}
+
+
+def test_a_stranger_sends_little(functions_server):
+    nobody = functions_server.client(None)
+    assert nobody.post("/v1/functions/run_cell", {"parameters": {"dur": [0] * 1_000_000}}).status == 413
+
+
 def test_a_point_that_cannot_run_fails_alone(client):
     body = {"function": "run_cell", "parameters": {"fi": False, "traces": False}, "points": [{"tstop": 20, "dur": [5, 15]}, {"dur": [7, 7]}, {"tstop": 30, "dur": [5, 15]}]}
     run = client.post("/v1/sweeps", body).json()["id"]

@@ -148,3 +148,41 @@ def test_many_points(sweeps):
     job = start(sweeps, function="sweeping.scalar", grid={"x": list(range(100))})
     end(sweeps, job)
     assert result(sweeps, job)["results"] == list(range(100))
+
+
+def test_large_requests_and_many_sweeps_are_refused_at_once(sweeps):
+    big = {"function": "sweeping.scalar", "parameters": {"x": list(range(200_000))}, "grid": {"y": list(range(300))}}
+    began = time.monotonic()
+    assert sweeps.post("/v1/sweeps", big).status == 413 and time.monotonic() - began < 5
+    slow = {"function": "sweeping.slow", "points": [{"x": 1}] * 3}
+    running = [start(sweeps, **slow) for _ in range(8)]
+    assert sweeps.post("/v1/sweeps", slow).status == 429
+    for job in running:
+        assert sweeps.post("/v1/jobs/%s/cancel" % job, {}).status in (200, 202, 204)
+    assert all(end(sweeps, job)["state"] == "cancelled" for job in running)
+
+
+def test_points_of_a_list_are_each_checked(sweeps):
+    wrong = sweeps.post("/v1/sweeps", {"function": "sweeping.scalar", "points": [{"x": 1}, {"y": 2}]})
+    assert wrong.status in (202, 422)  # untyped: Python itself says so
+    for points, where in (([{"amp": 0.1}, {"amp": 7}], "point 1"), ([{"amp": 7}], "point 0"), ([{"amp": 0.1}, {"zz": 1}], "point 1")):
+        answer = sweeps.post("/v1/sweeps", {"function": "sweeping.fi", "points": points})
+        assert answer.status == 422 and where in str(answer.json()), answer
+    answer = sweeps.post("/v1/sweeps", {"function": "sweeping.fi", "grid": {"n": [1, 2], "amp": [0.1, 0.2, 7]}})
+    assert answer.status == 422 and "point 2" in str(answer.json()), answer
+
+
+def test_looking_at_a_sweep_takes_nothing_from_it(folder, client):
+    folder.put("texts.py", """
+        def f(x):
+            import time
+            time.sleep(0.2)
+            return {"text": "t" * 3_000_000, "n": x}
+    """)
+    job = start(client, function="texts.f", grid={"x": list(range(12))})
+    looks = 0
+    while client.get("/v1/jobs/" + job).json()["state"] in ("queued", "running"):
+        looks += client.get("/v1/sweeps/%s/result" % job).status in (200, 409)
+    assert looks > 0 and end(client, job)["state"] == "done"
+    data = client.get("/v1/runs/%s/result" % job).json()["data"]["results"]
+    assert data["n"] == list(range(12)) and [len(text) for text in data["text"]] == [3_000_000] * 12
