@@ -242,7 +242,9 @@ bool Api::handle_now(http::Request& request, http::Response& response) {
 
 Task<std::optional<http::Response>> Api::admit(http::Request& request) {
   if (request.headers.lists("Prefer", "cancel-on-disconnect")) request.gone = std::make_shared<async::Event>();
-  co_return check(request);
+  auto refused = check(request);
+  if (auto* who = std::any_cast<accounts::Identity>(&request.context)) request.account = who->user_id;
+  co_return refused;
 }
 
 Task<http::Response> Api::handle(http::Request request) {

@@ -11,6 +11,8 @@
 namespace myelin::function {
 namespace {
 
+constexpr std::ptrdiff_t most_versions = 500;  // of a package; their code is kept
+
 namespace fs = std::filesystem;
 using async::Task;
 
@@ -381,9 +383,20 @@ Task<Result<Published>> Drafts::publish(session::User user, std::string package,
   if (!read) co_return read.take_error();
   if (read->problem) co_return broken(*read);
   if (read->functions.empty()) co_return Error{Code::conflict, "the package has no function to publish: define one without a leading underscore", ""};
-  // Somebody may have been faster while it was read.
-  if (whom->first != Visibility::owner && functions_.catalog()->is_taken(package, user.id))
+  // Somebody may have been faster while it was read, or is about to be.
+  const bool for_others = whom->first != Visibility::owner;
+  if (for_others && (functions_.catalog()->is_taken(package, user.id) || publishing_.contains(package)))
     co_return Error{Code::conflict, "there is another package named " + package + ": choose another name, or publish it for yourself", ""};
+  struct Publishing {
+    std::multiset<std::string>& names;
+    std::multiset<std::string>::iterator mine;
+    Publishing(std::multiset<std::string>& all, std::string name) : names(all), mine(all.insert(std::move(name))) {}
+    Publishing(const Publishing&) = delete;
+    Publishing& operator=(const Publishing&) = delete;
+    ~Publishing() { names.erase(mine); }
+  };
+  std::optional<Publishing> publishing;
+  if (for_others) publishing.emplace(publishing_, package);
   store::PackageVersion version;
   version.owner = user.id;
   version.owner_name = user.name;
@@ -392,7 +405,15 @@ Task<Result<Published>> Drafts::publish(session::User user, std::string package,
   version.audience = audience;
   version.created = store::now();
   store::Database* database = &database_;
-  auto add = [database, version] { return store::PackageRecords(*database).add(version); };
+  auto add = [database, version]() -> Result<std::int64_t> {
+    store::PackageRecords records(*database);
+    auto all = records.list(version.owner);
+    if (!all) return all.take_error();
+    const auto kept = std::count_if(all->begin(), all->end(), [&](auto& one) { return one.name == version.name && !one.withdrawn; });
+    if (kept >= most_versions)
+      return Error{Code::insufficient_storage, std::to_string(kept) + " versions of " + version.name + " are kept: withdraw the package (DELETE), then publish it anew", ""};
+    return records.add(version);
+  };
   auto number = co_await async::on_pool(database_pool_, std::move(add));
   if (!number) co_return number.take_error();
   version.version = *number;

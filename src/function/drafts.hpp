@@ -2,6 +2,8 @@
 // Users' own packages: files that they write (drafts), and the versions that they publish of them. A published version never changes; an
 // older one can be called by its number as long as the package is not withdrawn. Belongs to the loop's thread.
 
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +75,7 @@ class Drafts {
   async::Pool& database_pool_;
   store::Database& database_;
   Functions& functions_;
+  std::multiset<std::string> publishing_;  // names that are about to be others' to see
   std::string directory_;
 };
 

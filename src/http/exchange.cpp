@@ -75,12 +75,28 @@ struct Connection::Active {
   explicit Active(Metrics& m) : metrics(m) { ++metrics.active; }
   ~Active() {
     --metrics.active;
-    metrics.buffered -= held;
+    hold(0);
+  }
+  // So many bytes of the body are in memory.
+  void hold(std::uint64_t bytes) {
+    if (bytes == held) return;
+    metrics.buffered += bytes - held;
+    if (!account.empty()) {
+      auto [mine, fresh] = metrics.buffered_by.try_emplace(account, 0);
+      mine->second += bytes - held;
+      if (mine->second == 0) metrics.buffered_by.erase(mine);
+    }
+    held = bytes;
+  }
+  [[nodiscard]] std::uint64_t held_by_account() const {
+    auto mine = metrics.buffered_by.find(account);
+    return mine == metrics.buffered_by.end() ? 0 : mine->second;
   }
   Active(const Active&) = delete;
   Active& operator=(const Active&) = delete;
   Metrics& metrics;
   std::uint64_t held = 0;  // bytes of the body
+  std::string account;
 };
 
 void Connection::start_exchange(std::optional<Response> ready) {
@@ -100,7 +116,7 @@ Task<void> Connection::exchange(Self self, std::optional<Response> ready) {
       if (request.wants_web_socket()) self->request_.headers = request.headers;
       request.body_limit = server->limits.body_bytes;
       ready = co_await answer(self, &request, &active);
-      server->metrics.buffered -= std::exchange(active.held, 0);
+      active.hold(0);
       self->gone_.reset();
     }
     self->holder_ = std::move(ready->holder);
@@ -186,6 +202,7 @@ Task<Refusal> Connection::read_body(Self self, Request* request, Active* active)
   auto& server = *self->server_;
   auto& body = request->body;
   const auto limit = request->body_limit;
+  active->account = request->account;
   const auto length = self->framing_.content_length;
   const bool chunked = self->framing_.chunked;
   constexpr Refusal too_large{413, "the request body is larger than allowed here"};
@@ -214,10 +231,12 @@ Task<Refusal> Connection::read_body(Self self, Request* request, Active* active)
       done = body.size() == length;
     }
     self->begin_ += used;
-    server.metrics.buffered += body.size() - active->held;
-    active->held = body.size();
+    active->hold(body.size());
     if (server.metrics.buffered > server.limits.buffered_bytes)
       co_return Refusal{503, "too many request bodies at once; try again"};
+    // One account's calls that wait with large bodies leave room for the others'.
+    if (active->held_by_account() > server.limits.buffered_bytes / 4)
+      co_return Refusal{503, "too many request bodies of yours at once; try again"};
     if (done) co_return Refusal{};
 
     self->begin_ = self->end_ = 0;

@@ -60,6 +60,7 @@ struct Request {
   std::optional<std::uint64_t> content_length;  // as declared; absent when chunked or not given
   std::uint64_t body_limit = 0;                 // admit() may lower or raise it; starts at Limits::body_bytes
   std::any context;                             // what admit() wants to hand to handle()
+  std::string account;                          // set by admit(): whose body it is; one account has a share of Limits::buffered_bytes
   /// Made by admit(): set when the client closes its side or resets while handle() runs.
   std::shared_ptr<async::Event> gone;
 

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,6 +74,7 @@ struct Metrics {
   std::uint64_t bytes_in = 0, bytes_out = 0;
   std::uint64_t open = 0, active = 0, buffered = 0;  // connections, requests being answered, body bytes held
   std::uint64_t web_sockets = 0;                     // of the connections
+  std::map<std::string, std::uint64_t, std::less<>> buffered_by;  // of `buffered`, by Request::account; none that is 0
 };
 
 class Tls;

@@ -28,6 +28,7 @@ constexpr std::uint64_t least_bytes = 1024;          // that an event counts for
 constexpr std::uint64_t punch_bytes = 4 << 20;       // the file gives back so much at a time
 constexpr int burst = 64;                            // events of a session at once; then others have their turn
 constexpr std::chrono::minutes kept_after{10};
+constexpr std::size_t most_left = 32;  // streams of a user's ended sessions
 
 // Which topic and recorder an event has, by the texts of its rope. The worker is hostile: what does not fit is no event.
 struct Head {
@@ -321,7 +322,7 @@ Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, st
 // ---- all sessions
 
 Streams::Streams(async::Loop& loop, async::Pool& pool, std::string directory, std::uint64_t budget_bytes)
-    : loop_(loop), pool_(pool), directory_(std::move(directory)), budget_(budget_bytes) {}
+    : loop_(loop), pool_(pool), directory_(std::move(directory)), budget_(budget_bytes), tasks_(loop) {}
 
 Result<void> Streams::open() {
   std::error_code error;
@@ -329,7 +330,15 @@ Result<void> Streams::open() {
   std::filesystem::create_directories(directory_, error);
   if (!error) std::filesystem::permissions(directory_, std::filesystem::perms::owner_all, error);
   if (error) return Error{Code::insufficient_storage, "can't make " + directory_ + ": " + error.message(), ""};
+  tasks_.spawn(sweep_for_ever(this), "old streams");
   return {};
+}
+
+Task<void> Streams::sweep_for_ever(Streams* self) {
+  for (;;) {
+    co_await async::sleep_for(std::chrono::seconds(10));
+    self->sweep();
+  }
 }
 
 std::shared_ptr<Stream> Streams::of(session::Session session) {
@@ -337,6 +346,7 @@ std::shared_ptr<Stream> Streams::of(session::Session session) {
   auto& stream = streams_[session.id()];
   if (!stream) {
     stream = std::make_shared<Stream>(loop_, pool_, directory_ + "/" + session.id(), budget_);
+    stream->owner = session.owner();
     if (session.state() == session::State::ended) stream->state("ended", "{}");
     else session.listen(stream);
   }
@@ -352,6 +362,19 @@ std::shared_ptr<Stream> Streams::left_by(const std::string& session_id) {
 void Streams::sweep() {
   auto now = std::chrono::steady_clock::now();
   std::erase_if(streams_, [now](auto& entry) { return entry.second->ended() && entry.second->readers == 0 && now - entry.second->left > kept_after; });
+  // Those of ended sessions are for who comes back: of a user together as much as one may hold, the oldest go first.
+  std::map<std::string, std::vector<std::pair<std::chrono::steady_clock::time_point, std::string>>> of_user;
+  for (auto& [id, stream] : streams_)
+    if (stream->ended() && stream->readers == 0) of_user[stream->owner].emplace_back(stream->left, id);
+  for (auto& [user, left] : of_user) {
+    std::sort(left.rbegin(), left.rend());
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < left.size(); ++i) {
+      auto found = streams_.find(left[i].second);
+      sum += found->second->kept_bytes();
+      if (i >= most_left || (i > 0 && sum > budget_)) streams_.erase(found);
+    }
+  }
 }
 
 }  // namespace myelin::live

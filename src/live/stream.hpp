@@ -53,10 +53,13 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   /// The number of the newest event; 0 before the first.
   [[nodiscard]] std::uint64_t newest() const { return next_seq_ - 1; }
   [[nodiscard]] bool ended() const { return ended_; }
+  /// What its file and its list of events hold.
+  [[nodiscard]] std::uint64_t kept_bytes() const { return (entries_.empty() ? 0 : end_ - entries_.front().offset) + entries_.size() * sizeof(Entry); }
 
   /// An event of this stream's own, for one reader: it has no number.
   [[nodiscard]] static Event make(Topic topic, std::string json_object);
 
+  std::string owner;  // a user's id
   int readers = 0;
   std::chrono::steady_clock::time_point left{};  // when the last reader did
 
@@ -108,11 +111,13 @@ class Streams {
   void sweep();
 
  private:
+  static async::Task<void> sweep_for_ever(Streams* self);
   async::Loop& loop_;
   async::Pool& pool_;
   std::string directory_;
   std::uint64_t budget_;
   std::map<std::string, std::shared_ptr<Stream>> streams_;
+  async::TaskGroup tasks_;
 };
 
 }  // namespace myelin::live

@@ -482,9 +482,14 @@ Task<Result<Record>> Runs::create(NewRun what) {
   co_return record;
 }
 
-Task<Result<void>> Runs::start(std::string id) {
+Task<Result<void>> Runs::start(std::string id, std::optional<std::pair<std::string, bool>> history) {
   auto self = impl_;
-  auto work = [id](RunRecords& records) { return records.started(id, store::now()); };
+  std::optional<store::RunHistory> known;
+  if (history && history->first.size() <= max_history_bytes) {
+    const auto count = count_members(history->first);
+    known.emplace(std::move(history->first), count, history->second);
+  }
+  auto work = [id, known](RunRecords& records) { return records.started(id, store::now(), known); };
   auto started = co_await self->on_database(std::move(work));
   if (!started) co_return started.take_error();
   if (*started) co_return Result<void>{};

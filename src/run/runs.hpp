@@ -120,7 +120,8 @@ class Runs {
 
   /// A queued run. quota when the owner's is used up; bad_request for JSON that is none, or too much history.
   async::Task<Result<Record>> create(NewRun what);
-  async::Task<Result<void>> start(std::string id);
+  /// `history`: what its session had done until now, and whether that is all, where that is more than was said at first.
+  async::Task<Result<void>> start(std::string id, std::optional<std::pair<std::string, bool>> history = std::nullopt);
   /// Writes the result and ends the run: `done` when this returns ok. Without `stdout_text`, it is taken from
   /// the result's member "stdout". On an error (quota, insufficient_storage, worker_lost for a broken result)
   /// the run is `failed` with it; conflict if it had ended (was cancelled) before, and then nothing is kept.

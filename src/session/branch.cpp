@@ -1,5 +1,7 @@
 #include "session/branch.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <boost/json.hpp>
 
@@ -60,6 +62,10 @@ Result<std::shared_ptr<SavedState>> take_saved(Answer answer) {
   saved->left_out = json::serialize(named);
   saved->memfd = std::move(*answer.memfd);
   saved->bytes = state->bytes;
+  // What it holds, not what it says: the file may be larger.
+  struct stat held{};
+  if (::fstat(saved->memfd.get(), &held) != 0) return broken;
+  if (static_cast<std::uint64_t>(held.st_size) > state->bytes + 4096 || static_cast<std::uint64_t>(held.st_blocks) * 512 > state->bytes + (4u << 20)) return broken;
   return saved;
 }
 
@@ -277,21 +283,27 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
   }
   if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto job = std::make_shared<PendingCall>();
-  job->instead = [request](std::shared_ptr<Impl> session) -> Task<bool> {
-    return [](std::shared_ptr<Impl> owner, std::shared_ptr<BranchRequest> asked) -> Task<bool> {
+  std::weak_ptr<PendingCall> weak = job;
+  job->instead = [request, weak](std::shared_ptr<Impl> session) -> Task<bool> {
+    return [](std::shared_ptr<Impl> owner, std::shared_ptr<BranchRequest> asked, std::shared_ptr<PendingCall> queued) -> Task<bool> {
       auto process = owner->process;
+      asked->history = owner->history;
       auto done = co_await ask_quiet(process, asked, owner);
+      if (queued) queued->finish(Answer{});
       co_return static_cast<bool>(done);
-    }(std::move(session), request);
+    }(std::move(session), request, weak.lock());
   };
   self->queue.push_back(job);
   self->work.set();
-  co_await request->done.wait();
-  if (!request->result) co_return Error{Code::unavailable, "the wait for the branch was given up", ""};
+  co_await job->done.wait();  // a session that ends answers what is queued
+  if (!request->result) {
+    if (job->result && !*job->result) co_return job->result->take_error();
+    co_return Error{Code::unavailable, "the wait for the branch was given up", ""};
+  }
   co_return *request->result;
 }
 
-Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::string directory, bool dormant) {
+Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history) {
   auto request = std::make_shared<BranchRequest>();
   static std::uint64_t numbers = 0;
   request->number = ++numbers;
@@ -305,6 +317,7 @@ Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Imp
     drop_group(manager, group);
     co_return done.take_error();
   }
+  *history = std::move(request->history);
   std::string go = self->go_options(dormant);
   auto sandbox = self->process->sandbox;
   co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group), std::move(go));
@@ -467,6 +480,18 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
   auto source = parent->second;
   auto allowed = self->may_add(source->owner, source->engine, names.size());
   if (!allowed) co_return allowed.take_error();
+  auto is_free = [self, source](const std::string& name) -> Result<void> {
+    auto other = self->by_name.find({source->owner.id, source->engine, name});
+    if (other == self->by_name.end() || other->second->state == State::ended) return {};
+    return Error{Code::conflict, "you already have a session '" + name + "' on " + source->engine + ": " + other->second->id, ""};
+  };
+  // All or none: names are looked at before the first is made.
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i].empty()) continue;
+    if (auto free = is_free(names[i]); !free) co_return free.take_error();
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) != names.begin() + static_cast<std::ptrdiff_t>(i))
+      co_return Error{Code::conflict, "two branches can't both be named '" + names[i] + "'", ""};
+  }
   std::shared_ptr<SavedState> saved;
   if (self->saves(source->engine)) {
     auto taken = co_await Session::Impl::save(source);
@@ -474,19 +499,23 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
     saved = *taken;
   }
   std::vector<Session> made;
+  auto end_made = [&made] {
+    for (auto& session : made) session.end("deleted", "a branch made with it failed");
+  };
   for (auto& wanted : names) {
     std::string name = wanted;
     for (int number = 1; name.empty() || (wanted.empty() && self->by_name.count({source->owner.id, source->engine, name})); ++number)
       name = source->name + "." + std::to_string(number);
-    if (auto found = self->by_name.find({source->owner.id, source->engine, name}); found != self->by_name.end() && found->second->state != State::ended)
-      co_return Error{Code::conflict, "you already have a session '" + name + "' on " + source->engine + ": " + found->second->id, ""};
+    if (auto free = is_free(name); !free) {
+      end_made();
+      co_return free.take_error();
+    }
     if (saved) {
       User owner = source->owner;
       std::string engine = source->engine, origin = source->id;
       auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(origin), saved);
       if (!begun) {
-        std::string code = "deleted", text = "a branch made with it failed";
-        for (auto& session : made) session.end(code, text);
+        end_made();
         co_return begun.take_error();
       }
       made.emplace_back(*begun);
@@ -498,16 +527,21 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
     branched->dirty = true;
     std::string directory = branched->id;
     self->tasks.spawn(Session::Impl::record(branched), "record of a branch");  // its first call would wait for it
-    auto process = co_await Session::Impl::branch(source, std::move(directory), false);
+    auto process = co_await Session::Impl::branch(source, std::move(directory), false, &branched->history);
+    Result<void> fits;
     if (!process) {
-      self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
-      // All or none: what was made of a request that failed would be nobody's.
-      std::string code = "deleted", text = "a branch made with it failed";
-      for (auto& session : made) session.end(code, text);
-      co_return process.take_error();
+      fits = process.take_error();
+    } else {
+      // Others may have been made meanwhile.
+      fits = self->may_add(source->owner, source->engine, 1);
+      if (fits) fits = is_free(name);
+      if (!fits) retire(self, *process);
     }
-    branched->history = source->history;
-    if (source->running) branched->history.spoil();  // somewhere within a call
+    if (!fits) {
+      self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
+      end_made();  // what was made of a request that failed would be nobody's
+      co_return fits.take_error();
+    }
     branched->adopt(*process);
     self->put(branched);
     made.emplace_back(branched);
@@ -533,15 +567,17 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
     checkpoint->bytes = (*saved)->bytes;
   } else {
     std::string directory = checkpoint->id;
-    auto process = co_await Session::Impl::branch(source, std::move(directory), true);
+    auto process = co_await Session::Impl::branch(source, std::move(directory), true, &checkpoint->history);
     if (!process) co_return process.take_error();
     checkpoint->process = *process;
-    checkpoint->history = source->history;
-    if (source->running) checkpoint->history.spoil();
   }
   if (source->state == State::ended) {
     if (checkpoint->process) retire(self, checkpoint->process);
     co_return source->ended_error();
+  }
+  if (self->checkpoints_of(source->owner.id).size() >= source->limits.checkpoints_per_user) {  // others were made meanwhile
+    if (checkpoint->process) retire(self, checkpoint->process);
+    co_return Error{Code::too_many, "you have " + std::to_string(source->limits.checkpoints_per_user) + " checkpoints, the most that are allowed: delete some", ""};
   }
   source->checkpoints.push_back(checkpoint);
   auto evicted = co_await Impl::fit_checkpoints(self, source->owner.id, checkpoint->id);

@@ -42,6 +42,7 @@ struct BranchRequest {
   bool abandoned = false;
   async::Event done;
   std::optional<Result<void>> result;
+  History history;  // of what the copy has done
   void finish(Result<void> r) {
     if (result) return;
     result.emplace(std::move(r));
@@ -63,6 +64,7 @@ struct PendingCall {
   std::function<async::Task<bool>(std::shared_ptr<Session::Impl>)> instead;  // false: the session is to end
   async::Event started, done;
   std::string facts;
+  std::optional<History> before;  // what the session had done when it began, where facts are asked for
   std::optional<Result<Answer>> result;
   void finish(Result<Answer> r) {
     if (result) return;
@@ -111,6 +113,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
 
   // An interrupt of the running call: who wants it, and when patience ends.
   bool interrupt_sent = false, interrupt_wanted = false, deadline_passed = false;
+  bool call_sent = false;  // the running call is with the worker
   std::optional<Clock::time_point> kill_at;
 
   bool dirty = false, recorded = false, unwritten = false, running_reads = false;
@@ -131,7 +134,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   /// Takes over a process that runs and waits for calls.
   void adopt(std::shared_ptr<Process> fresh);
   /// A copy of this session's process, in limits of its own, that has said hello and got `go`.
-  static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant);
+  static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history);
   static async::Task<Result<void>> ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request);
   static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
   /// Queued: what the globals hold, as the engine saves it.
@@ -202,6 +205,9 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   static async::Task<Result<void>> prepare_work(std::shared_ptr<Impl> self, std::string user);
   static async::Task<void> expire_records(std::shared_ptr<Impl> self);
   static async::Task<void> check_quotas(std::shared_ptr<Impl> self);
+  static async::Task<void> count_work(std::shared_ptr<Impl> self, std::string user);
+  bool counting = false;                              // by check_quotas
+  std::map<std::string, std::uint64_t> work_bytes;    // of users' ~/work, when last counted
 };
 
 }  // namespace myelin::session

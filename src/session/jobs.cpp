@@ -50,8 +50,16 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     Ticket ticket;
     std::shared_ptr<Doing> doing;  // instead of both
     bool cancelled = false;
+    std::size_t calls_before = 0;  // in the record's history
+    bool complete_before = true;
     async::Event over;
   };
+
+  static std::string text_of(const History& history) {
+    std::string text = "[";
+    for (auto& one : history.calls) text += (text.size() > 1 ? "," : "") + one;
+    return text + "]";
+  }
   Manager& sessions;
   run::Runs& runs;
   std::map<std::string, std::shared_ptr<Job>> jobs;  // by run id
@@ -63,7 +71,11 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     co_await job->ticket.call->started.wait();
     const bool cancelled_before = job->ticket.call->result && !*job->ticket.call->result && job->cancelled;
     if (!cancelled_before) {
-      auto started = co_await self->runs.start(id);
+      // What had been done when it began, not when it was queued.
+      std::optional<std::pair<std::string, bool>> history;
+      if (auto& before = job->ticket.call->before; before && (before->calls.size() != job->calls_before || before->complete != job->complete_before))
+        history.emplace(text_of(*before), before->complete);
+      auto started = co_await self->runs.start(id, std::move(history));
       if (!started) log::error("run " + id + ": " + started.error().message);
     }
     auto session = *job->session;
@@ -99,10 +111,10 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     what.engine = session.engine();
     auto parent = session.status().parent;
     if (!parent.empty()) what.parent_session = parent;
-    what.history = "[";
-    for (auto& one : session.history().calls) what.history += (what.history.size() > 1 ? "," : "") + one;
-    what.history += "]";
+    const std::size_t calls_before = session.history().calls.size();
+    what.history = text_of(session.history());
     what.history_complete = session.history().complete;
+    const bool complete_before = what.history_complete;
     auto engine = co_await self->sessions.engine_ready(session.engine());  // its first session may still be starting
     if (!engine) co_return engine.take_error();
     what.versions = versions(*engine);
@@ -114,6 +126,8 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     auto job = std::make_shared<Job>();
     job->session = session;
     job->ticket = *ticket;
+    job->calls_before = calls_before;
+    job->complete_before = complete_before;
     auto record = co_await self->runs.create(std::move(what));
     if (!record) {
       session.cancel(*ticket, std::chrono::milliseconds(2000));

@@ -1,6 +1,13 @@
 #include "session/manager.hpp"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 
@@ -23,19 +30,47 @@ constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so
 
 constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
 
+// What is below a directory that hostile code filled: by descriptors, so that no path is too long; what can't be looked at is an error.
 Result<std::uint64_t> bytes_below(const std::string& directory) {
+  constexpr std::size_t deepest = 200;
+  struct Close {
+    void operator()(DIR* open) const { ::closedir(open); }
+  };
+  auto open_at = [](int at, const char* name) -> std::unique_ptr<DIR, Close> {
+    constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = ::openat(at, name, flags);
+    if (fd < 0 && errno == EACCES && ::fchmodat(at, name, 0700, 0) == 0) fd = ::openat(at, name, flags);
+    DIR* open = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (fd >= 0 && !open) ::close(fd);
+    return std::unique_ptr<DIR, Close>(open);
+  };
   std::uint64_t sum = 0;
-  std::error_code error;
-  auto entries = std::filesystem::recursive_directory_iterator(
-      directory, std::filesystem::directory_options::skip_permission_denied, error);
-  while (!error && entries != std::filesystem::recursive_directory_iterator()) {
-    std::error_code ignored;
-    sum += entry_bytes;
-    if (!entries->is_symlink(ignored) && entries->is_regular_file(ignored)) {
-      auto size = entries->file_size(ignored);
-      if (!ignored && size > entry_bytes) sum += size - entry_bytes;
+  std::vector<std::unique_ptr<DIR, Close>> stack;
+  stack.push_back(open_at(AT_FDCWD, directory.c_str()));
+  if (!stack.back()) return errno == ENOENT ? Result<std::uint64_t>(std::uint64_t{0}) : Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
+  while (!stack.empty()) {
+    DIR* here = stack.back().get();
+    errno = 0;
+    dirent* entry = ::readdir(here);
+    if (!entry) {
+      if (errno != 0) return Error{Code::internal, "~/work can't be read: " + std::string(std::strerror(errno)), ""};
+      stack.pop_back();
+      continue;
     }
-    entries.increment(error);
+    const std::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    struct stat about{};
+    if (::fstatat(::dirfd(here), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) continue;  // removed meanwhile
+      return Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
+    }
+    const auto size = S_ISREG(about.st_mode) ? static_cast<std::uint64_t>(about.st_size) : 0;
+    sum += std::max({entry_bytes, size, static_cast<std::uint64_t>(about.st_blocks) * 512});
+    if (!S_ISDIR(about.st_mode)) continue;
+    if (stack.size() >= deepest) return Error{Code::bad_request, "directories in ~/work are nested more than 200 deep", ""};
+    auto below = open_at(::dirfd(here), entry->d_name);
+    if (below) stack.push_back(std::move(below));
+    else if (errno != ENOENT) return Error{Code::internal, "a directory in ~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
   }
   return sum;
 }
@@ -144,6 +179,8 @@ void Manager::Impl::put(std::shared_ptr<Session::Impl> session) {
   if (!session->bare) by_name[{session->owner.id, session->engine, session->name}] = session;
   if (auto used = engine_used.find(session->engine); used == engine_used.end() || used->second != Clock::time_point::max())
     engine_used[session->engine] = Clock::now();
+  if (!session->bare && session->limits.work_quota_bytes > 0 && !work_bytes.count(session->owner.id))
+    tasks.spawn(count_work(shared_from_this(), session->owner.id), "files of a user");
   tasks.spawn(Session::Impl::run(session), "session");
 }
 
@@ -306,6 +343,12 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
 }
 
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
+  if (self->counting) co_return;  // the last count is still going on
+  self->counting = true;
+  struct Done {
+    bool& counting;
+    ~Done() { counting = false; }
+  } done{self->counting};
   std::map<std::string, std::vector<std::shared_ptr<Session::Impl>>> busy_of;
   for (auto& [id, session] : self->live)
     if (!session->bare && session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
@@ -313,17 +356,31 @@ Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
     std::string directory = self->options.users_directory + "/" + user;
     auto measure = [directory] { return bytes_below(directory); };
     auto used = co_await async::on_pool(self->pool, std::move(measure));
-    if (!used) continue;
+    if (!used) {
+      for (auto& session : sessions) Session(session).end("quota", "the session was ended because its files can't be counted: " + used.error().message);
+      continue;
+    }
+    const auto before = self->work_bytes.find(user);
     for (auto& session : sessions) {
       // One that began beyond the quota may run, so that its user can delete files, but not add to it.
-      if (session->work_bytes_at_start == 0) session->work_bytes_at_start = std::max<std::uint64_t>(*used, 1);
+      if (session->work_bytes_at_start == 0) session->work_bytes_at_start = std::max<std::uint64_t>(before == self->work_bytes.end() ? *used : before->second, 1);
       std::uint64_t allowed = session->limits.work_quota_bytes;
       if (*used > allowed && *used > session->work_bytes_at_start + (1 << 20))
         Session(session).end("quota", "the session was ended because ~/work holds " + std::to_string(*used >> 20) +
                                           " MiB, over its quota of " + std::to_string(allowed >> 20) +
                                           " MiB: delete files there");
     }
+    self->work_bytes[user] = *used;
   }
+}
+
+// What a user's first session finds there: what it adds is told from that.
+Task<void> Manager::Impl::count_work(std::shared_ptr<Impl> self, std::string user) {
+  if (self->work_bytes.count(user)) co_return;
+  std::string directory = self->options.users_directory + "/" + user;
+  auto measure = [directory] { return bytes_below(directory); };
+  auto used = co_await async::on_pool(self->pool, std::move(measure));
+  if (used) self->work_bytes.try_emplace(std::move(user), *used);
 }
 
 // ---- interface ---------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ void History::add(const Call& call) {
   std::string text = "{\"meta\":" + call.meta + ",\"body\":";
   codec::append_quoted(text, call.body);
   text += "}";
+  if (bytes + text.size() + calls.size() + 2 > most) return spoil();  // with brackets and commas
   bytes += text.size();
   calls.push_back(std::move(text));
 }
@@ -285,6 +286,7 @@ Task<void> Session::Impl::run(std::shared_ptr<Impl> self) {
       if (alive && self->branching && !self->branching->result) {
         auto request = self->branching;
         auto process = self->process;
+        request->history = self->history;
         auto answered = co_await await_branch(process, request, self);
         if (!answered) alive = false;
       }
@@ -301,6 +303,7 @@ void Session::Impl::tell(std::string_view name_of_state, std::string members) {
 }
 
 Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& frame) {
+  constexpr std::size_t most_said = 64 * 1024;  // of progress and state: more is no worker of ours, and is not read
   if (frame.kind == codec::FrameKind::data) {
     if (self->listener && !frame.memfd) {
       auto listener = self->listener;
@@ -310,7 +313,7 @@ Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& 
     co_return true;
   }
   if (frame.kind == codec::FrameKind::progress) {
-    if (auto o = parse(frame.body)) {
+    if (auto o = frame.body.size() <= most_said ? parse(frame.body) : std::nullopt) {
       Progress p = self->progress.value_or(Progress{});
       if (o->contains("interruptible")) p.interruptible = flag(*o, "interruptible");
       if (auto done = number(*o, "done")) p.done = done;
@@ -322,7 +325,7 @@ Task<bool> Session::Impl::take_aside(std::shared_ptr<Impl> self, worker::Frame& 
     co_return true;
   }
   if (frame.kind == codec::FrameKind::state) {
-    if (auto o = parse(frame.body)) {
+    if (auto o = frame.body.size() <= most_said ? parse(frame.body) : std::nullopt) {
       if (flag(*o, "reset")) {
         self->dirty = false;
         self->tell("reset");
@@ -376,16 +379,19 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
   self->interrupt_sent = self->interrupt_wanted = self->deadline_passed = false;
   self->kill_at.reset();
   const std::uint64_t number_of_call = ++self->call_number;
+  self->call_sent = false;
 
   // Written down before anything can be lost: also a server that dies during this call must tell of it later.
   if (!job->call.reads) co_await record(self);
   if (!job->call.reads) self->tell("busy", "{\"call\":" + std::to_string(number_of_call) + "}");
   self->running_reads = job->call.reads;
+  if (job->call.facts) job->before = self->history;
   if (!job->call.reads) self->history.add(job->call);
   std::string head = codec::pack_call_head(job->call.meta);
   auto process = self->process;
   auto sent = co_await process->channel->send(codec::FrameKind::call, number_of_call, std::move(head), std::move(job->call.body));
   if (!sent) co_return false;
+  self->call_sent = true;
   if (self->interrupt_wanted) self->send_interrupt();
 
   for (std::uint64_t frames = 1;; ++frames) {
@@ -406,6 +412,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
     if (aside) continue;
     if (frame->kind == codec::FrameKind::branched && self->branching) {
       auto request = self->branching;
+      request->history = self->history;
+      request->history.spoil();  // somewhere within a call
       if (!answer_branch(*process, *request, *frame)) {
         self->intended_end = {"protocol", "the worker broke the protocol: an answer to no branch"};
         co_return false;
@@ -577,7 +585,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
 
 void Session::Impl::send_interrupt() {
   if (!process->channel || interrupt_sent) return;
-  if (!process->channel->send_now(codec::FrameKind::interrupt, call_number)) {
+  if (!call_sent || !process->channel->send_now(codec::FrameKind::interrupt, call_number)) {
     interrupt_wanted = true;  // the call itself is still being sent
     return;
   }

@@ -129,9 +129,10 @@ Result<void> RunRecords::add(const RunRecord& r) {
   return {};
 }
 
-Result<bool> RunRecords::started(std::string_view id, Time when) {
-  auto changed = database_.run(
-      "UPDATE runs SET state = 'running', started_ms = ? WHERE id = ? AND state = 'queued'", {when, id});
+Result<bool> RunRecords::started(std::string_view id, Time when, const std::optional<RunHistory>& history) {
+  auto changed = history ? database_.run("UPDATE runs SET state = 'running', started_ms = ?, history = ?, history_count = ?, history_complete = ? "
+                                         "WHERE id = ? AND state = 'queued'", {when, history->calls, history->count, std::int64_t{history->complete}, id})
+                         : database_.run("UPDATE runs SET state = 'running', started_ms = ? WHERE id = ? AND state = 'queued'", {when, id});
   if (!changed) return changed.take_error();
   return *changed > 0;
 }

@@ -67,6 +67,13 @@ struct RunFilter {
   std::int64_t limit = 50;
 };
 
+/// The calls that made a run's session.
+struct RunHistory {
+  std::string calls;  // JSON list
+  std::int64_t count = 0;
+  bool complete = true;
+};
+
 class RunRecords {
  public:
   explicit RunRecords(Database& database) : database_(database) {}
@@ -74,7 +81,7 @@ class RunRecords {
   /// conflict when the id is known.
   Result<void> add(const RunRecord& record);
   /// False when it was not queued.
-  Result<bool> started(std::string_view id, Time when);
+  Result<bool> started(std::string_view id, Time when, const std::optional<RunHistory>& history = std::nullopt);
   /// Ends a queued or running run, in one transaction with the check of the quota. False (and nothing
   /// changes) when it had ended.
   Result<bool> ended(std::string_view id, const RunEnd& end);

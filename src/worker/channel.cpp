@@ -10,6 +10,8 @@
 namespace myelin::worker {
 namespace {
 
+constexpr std::size_t most_unyielded = 64;
+
 constexpr std::size_t buffer_bytes = 64 * 1024;
 using async::milliseconds;
 using async::Task;
@@ -66,6 +68,11 @@ Task<Result<void>> Channel::send(codec::FrameKind kind, std::uint64_t call, std:
 
 Task<Result<Frame>> Channel::receive(milliseconds timeout) {
   if (buffer_.empty()) buffer_.resize(buffer_bytes);
+  // A worker that never stops sending waits, not everybody else.
+  if (++unyielded_ > most_unyielded) {
+    unyielded_ = 0;
+    co_await async::sleep_for(milliseconds(1));
+  }
   const auto deadline = async::after(timeout);
   Frame frame;
   std::size_t body_have = 0, body_need = 0;
@@ -119,6 +126,7 @@ Task<Result<Frame>> Channel::receive(milliseconds timeout) {
         if (left <= milliseconds(0)) co_return Error{Code::timeout, "the worker did not answer in time", ""};
       }
       bool readable = co_await watch_.readable(left);
+      unyielded_ = 0;
       if (!readable) {
         if (watch_.fd() < 0) co_return lost();
         co_return Error{Code::timeout, "the worker did not answer in time", ""};

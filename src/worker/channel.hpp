@@ -45,6 +45,7 @@ class Channel {
   std::size_t begin_ = 0, end_ = 0;
   os::UniqueFd pending_fd_;
   bool sending_ = false;
+  std::size_t unyielded_ = 0;  // frames and 64 KiB pieces since the loop had a turn
 };
 
 }  // namespace myelin::worker

@@ -1,5 +1,6 @@
 """Too much of something: work, data, connections, requests. The server goes on answering, within bounds, and recovers by itself."""
 
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -391,3 +392,68 @@ def test_no_descriptors_left(make_server):
         assert fresh.value("a = 4", "a") == 4
         fresh.delete()
     known.close()
+
+
+FLOOD = """
+import os, signal, struct
+frames = 3000 * (struct.pack("<IHHQ", 2, 6, 0, 0) + b"{}")
+def pour(*_):
+    while True:
+        os.write(3, frames)
+signal.signal(signal.SIGALRM, pour)
+signal.setitimer(signal.ITIMER_REAL, 1)
+"""
+
+
+def test_a_worker_that_floods_its_channel_between_calls_stalls_nobody(make_server):
+    server = make_server()
+    client = server.client()
+    session = Session(client, "python")
+    session.exec(FLOOD)
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    connection.request("GET", session.path + "/stream", headers={"Accept": "text/event-stream", "NESTServerAuth": server.token})
+    time.sleep(2)
+    slowest = 0.0
+    for _ in range(20):
+        began = time.monotonic()
+        assert client.get("/v1/health").status == 200
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.05)
+    assert slowest < 2, slowest
+    session.delete()
+    connection.close()
+
+
+def test_bodies_that_wait_leave_room_for_others(make_server):
+    server = make_server()
+    ann, ben = (server.client(server.client().post("/v1/tokens", {"name": name}).json()["token"]) for name in ("ann", "ben"))
+    session = Session(ann, "python")
+    large = json.dumps({"source": "1", "more": "x" * (60 << 20)})
+    head = {"Content-Type": "application/json"}
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(ann.post, session.path + "/exec", {"source": "import time; time.sleep(6)"})]
+        time.sleep(0.5)
+        asked += [pool.submit(ann.request, "POST", session.path + "/exec", large, head) for _ in range(4)]
+        time.sleep(3)
+        other = Session(ben, "python")
+        assert other.value("a = 1", "a") == 1
+        statuses = [one.result().status for one in asked]
+    assert 503 in statuses, statuses
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="space can be preallocated beyond a file's end by any user, but the paths are looked at as the server's")
+@pytest.mark.parametrize("script", [
+    "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]\n"
+    "fd = os.open(os.path.expanduser('~/work/held'), os.O_CREAT | os.O_WRONLY)\nr = libc.fallocate(fd, 1, 0, 200 << 20)",
+    "import os\nos.chdir(os.path.expanduser('~/work'))\nfor i in range(20):\n    os.mkdir('d' * 240)\n    os.chdir('d' * 240)\n"
+    "for i in range(3):\n    with open('f%d' % i, 'wb') as f: f.write(bytes(40 << 20))\nr = 0",
+])
+def test_no_way_around_the_quota(make_server, script):
+    server = make_server(limits={"work_quota": "64MiB"})
+    session = Session(server.client(), "python")
+    answer = session.exec(script + "\nimport time; time.sleep(20)", "r")
+    if answer.status == 200 and answer.json()["data"] != 0:
+        pytest.skip("this file system preallocates nothing")
+    status = wait_until(lambda: (s := session.status().json())["state"] == "ended" and s, "the end of the session", 40)
+    assert status["cause"]["code"] == "quota", status
+    assert server.client().request("PUT", "/v1/files/more.txt", "x" * 1000).status in (413, 507)

@@ -1,5 +1,6 @@
 """Branches, checkpoints, rewind: exact copies of running sessions, and what they must not share."""
 
+import concurrent.futures
 import threading
 import time
 
@@ -453,3 +454,44 @@ def test_checkpoints_end_with_their_session(client, server):
     before = len(server.processes())
     end(session)
     wait_until(lambda: len(server.processes()) <= before - 4, "the end of all four processes")
+
+
+def test_branches_of_a_session_that_ends_are_all_answered(client):
+    session = Session(client, "python")
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(client.post, session.path + "/branch", {"count": 6}, timeout=30) for _ in range(3)]
+        time.sleep(0.02)
+        session.delete()
+        assert all(one.result(30).status in (201, 404, 409, 410, 429, 503) for one in asked)
+
+
+def test_all_or_none_by_name(client):
+    session = Session(client, "python")
+    assert client.post(session.path + "/branch", {"names": ["twin-x", "twin-x"]}).status == 409
+    assert not [s for s in client.get("/v1/sessions").json()["sessions"] if s["name"] == "twin-x"]
+    session.delete()
+
+
+def test_branches_at_once_stay_within_the_limit(make_server):
+    client = make_server(limits={"max_sessions_per_user": 5}).client()
+    session = Session(client, "python")
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: client.post(session.path + "/branch", {"count": 4}), range(3)))
+    assert len(client.get("/v1/sessions").json()["sessions"]) <= 5
+
+
+def test_a_branch_knows_what_it_has_done_and_no_more(client):
+    session = Session(client, "python")
+    session.exec("a = 0")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(branch, session)
+        for _ in range(5):
+            session.exec("a += 1")
+        copy = asked.result()[0]
+    kept = copy.client.post(copy.path + "/exec", {"source": "v = a", "return": "v", "keep": True})
+    run = kept.headers["myelin-run"]
+    asked = client.post("/v1/runs/%s/rerun" % run)
+    if asked.status != 409:  # else it was taken within a call, and says so
+        again = asked.json()["id"]
+        wait_until(lambda: client.get("/v1/runs/" + again).json()["state"] == "done", "the rerun")
+        assert client.get("/v1/runs/%s/result" % again).json()["data"] == kept.json()["data"]

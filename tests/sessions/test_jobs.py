@@ -180,3 +180,34 @@ def test_runs_are_private_and_survive_the_server(make_server):
     assert client.get("/v1/runs/%s/result" % kept).json()["data"] == [1.5, 2.5]
     shown = client.get("/v1/jobs/" + job).json()
     assert shown["state"] == "lost" and "restarted" in shown["error"]["detail"]
+
+
+def test_calls_that_were_queued_before_belong_to_the_history(client):
+    session = Session(client, "python")
+    first = start(session, "import time; time.sleep(1); a = 1")
+    second = start(session, "x = 41")
+    third = start(session, "y = x + a", "y", keep=True)
+    assert over(client, third)["state"] == "done" and over(client, first) and over(client, second)
+    assert client.get("/v1/runs/%s/result" % third).json()["data"] == 42
+    again = client.post("/v1/runs/%s/rerun" % third)
+    assert again.status == 202, again
+    assert over(client, again.json()["id"])["state"] == "done"
+    assert client.get("/v1/runs/%s/result" % again.json()["id"]).json()["data"] == 42
+
+
+def test_a_history_that_grows_by_its_quoting_is_cut_not_refused(client):
+    session = Session(client, "python")
+    assert session.exec("t = '" + '"' * 700_000 + "'").status == 200
+    kept = session.client.post(session.path + "/exec", {"source": "n = len(t)", "return": "n", "keep": True})
+    assert kept.status == 200 and kept.json()["data"] == 700_000, kept
+    assert client.post("/v1/runs/%s/rerun" % kept.headers["myelin-run"]).status == 409
+
+
+def test_a_kept_call_goes_with_its_client_too(client):
+    session = Session(client, "python")
+    connection = http.client.HTTPConnection(*client.address, timeout=20)
+    connection.request("POST", session.path + "/exec", json.dumps({"source": "while True: pass", "keep": True}),
+                       {"NESTServerAuth": client.token, "Content-Type": "application/json", "Prefer": "cancel-on-disconnect"})
+    wait_until(lambda: session.status().json()["state"] == "busy", "the call")
+    connection.close()
+    wait_until(lambda: session.status().json()["state"] == "idle", "its end", 10)

@@ -78,6 +78,8 @@ http::Response call_error(const Error& error) {
   return response;
 }
 
+constexpr std::size_t longest_looked_at = 1 << 20;  // for a call of ResetKernel
+
 // The script of an /exec request, as the worker will find it.
 std::string source_of(const http::Request& request) {
   if (is_json(request)) {
@@ -215,9 +217,11 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
   if (auto who = identity_of(request); own && !who.client.empty()) route.kernel = who.client;  // a user's kernel is one a client
   bool resets = route.kind == Route::Kind::call && route.name == "ResetKernel";
   auto session = co_await context.sessions.kernel(user, engine, route.kernel, own, resets);
-  if (!session && session.error().code == Code::gone && route.kind == Route::Kind::exec &&
-      calls_reset_kernel(source_of(request)))
-    session = co_await context.sessions.kernel(user, engine, route.kernel, own, true);
+  if (!session && session.error().code == Code::gone && route.kind == Route::Kind::exec && request.body.size() <= longest_looked_at) {
+    auto look = [asked = &request] { return calls_reset_kernel(source_of(*asked)); };  // this waits
+    const bool reset = co_await async::on_pool(context.pool, std::move(look));
+    if (reset) session = co_await context.sessions.kernel(user, engine, route.kernel, own, true);
+  }
   if (!session) co_return call_error(session.error());
 
   bool reads = route.kind == Route::Kind::list || (route.kind == Route::Kind::call && only_reads(route.name));

@@ -122,6 +122,7 @@ Task<http::Response> stored_answer(Context& context, session::User user, std::st
   if (auto* given = problem.get_object().if_contains("status"); given && given->is_int64()) status = static_cast<int>(given->get_int64());
   auto response = json_reply(status, problem);
   response.headers.set("Content-Type", "application/problem+json");
+  if (status == 503 || status == 429) response.headers.set("Retry-After", "5");
   co_return response;
 }
 

@@ -113,6 +113,11 @@ Task<void> cancel_when_gone(std::shared_ptr<async::Event> gone, session::Session
   if (left) session.cancel(ticket, grace);
 }
 
+Task<void> cancel_job_when_gone(std::shared_ptr<async::Event> gone, session::Jobs* jobs, session::User user, std::string id, milliseconds grace) {
+  bool left = co_await gone->wait();
+  if (left) (void)co_await jobs->cancel(std::move(user), std::move(id), grace);
+}
+
 Task<http::Response> run(Context& context, Asked asked, const char* method) {
   if (!is_json(asked.request)) co_return http::problem(415, "unsupported_media_type", "send JSON, with Content-Type: application/json");
   auto checked = co_await check_body(context, asked.request.body);
@@ -161,7 +166,9 @@ Task<http::Response> run(Context& context, Asked asked, const char* method) {
     response.headers.set("Myelin-Run", id);
     co_return response;
   }
+  if (asked.request.gone) async::spawn(context.loop, cancel_job_when_gone(asked.request.gone, &context.jobs, asked.user, id, context.settings.interrupt_grace), "hang-up");
   co_await context.jobs.wait(id);
+  if (asked.request.gone) asked.request.gone->set();
   auto response = co_await stored_answer(context, asked.user, id, wanted);
   response.headers.set("Myelin-Run", id);
   co_return response;

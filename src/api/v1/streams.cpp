@@ -20,6 +20,7 @@ constexpr milliseconds heartbeat{15'000};         // of silent Server-Sent Event
 constexpr milliseconds silence{3'600'000};        // of a WebSocket: the server's own pings find out who is gone
 constexpr std::size_t large_event = 64 * 1024;    // encoded on the pool
 constexpr std::size_t loop_answer = 64ull << 20;  // bytes of one answer in a closed loop
+constexpr std::uint64_t at_once = 64 * 1024;  // more is encoded on the pool
 
 struct Wish {
   live::Filter filter;
@@ -259,8 +260,15 @@ Task<void> run_loop(Context* context, session::Session session, std::shared_ptr<
     if (result && result->rope.data_bytes() > loop_answer)
       result = Error{Code::too_large, "the answer has more than 64 MiB: ask for less in one step", ""};
     if (result) {
-      auto bytes = codec::encode_all(result->rope, wanted.format, wanted.bare ? codec::Nonfinite::bare : codec::Nonfinite::null,
-                                     reader_of(result->memfd));
+      const auto nonfinite = wanted.bare ? codec::Nonfinite::bare : codec::Nonfinite::null;
+      Result<std::string> bytes = std::string();
+      if (result->rope.data_bytes() <= at_once) {
+        bytes = codec::encode_all(result->rope, wanted.format, nonfinite, reader_of(result->memfd));
+      } else {
+        auto rope = std::make_shared<codec::Rope>(std::move(result->rope));
+        auto encode = [rope, format = wanted.format, nonfinite, reader = reader_of(result->memfd)] { return codec::encode_all(*rope, format, nonfinite, reader); };
+        bytes = co_await async::on_pool(context->pool, std::move(encode));
+      }
       if (bytes) answer.data = std::move(*bytes);
       else result = bytes.take_error();
     }
