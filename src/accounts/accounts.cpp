@@ -113,8 +113,20 @@ Task<Result<std::string>> Accounts::make_hash(std::string password, std::string 
   co_return co_await async::on_pool(*hashing_, std::move(job));
 }
 
-Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
+Task<Result<Verdict>> Accounts::try_password(std::string account, std::string address, bool known, std::string hash, std::string password) {
   using Clock = Guard::Clock;
+  auto wait = guard_.try_now(account, address, known, Clock::now());
+  if (wait.count() > 0) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
+    co_return Error{Code::too_many, "too many failed attempts: wait " + std::to_string(seconds) + " s before the next", std::to_string(seconds)};
+  }
+  auto verdict = co_await verify(std::move(hash), std::move(password));
+  if (!verdict) guard_.withdrawn(account, address, known, Clock::now());
+  else if (verdict->right) guard_.succeeded(account, address, known, Clock::now());
+  co_return verdict;
+}
+
+Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
   struct Found {
     std::optional<store::UserRecord> user;
     bool known = false;
@@ -134,23 +146,14 @@ Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
   };
   auto found = co_await with_book(std::move(find));
   if (!found) co_return found.take_error();
-  auto wait = guard_.try_now(username, request.address, found->known, Clock::now());
-  if (wait.count() > 0) {
-    const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
-    co_return Error{Code::too_many, "too many failed attempts: wait " + std::to_string(seconds) + " s before the next", std::to_string(seconds)};
-  }
-  std::string hash = found->user ? found->user->password : "", password = request.password;
-  auto verdict = co_await verify(std::move(hash), std::move(password));
-  if (!verdict) {
-    guard_.withdrawn(username, request.address, found->known, Clock::now());
-    co_return verdict.take_error();
-  }
+  std::string hash = found->user ? found->user->password : "", password = request.password, account = username, from = request.address;
+  auto verdict = co_await try_password(std::move(account), std::move(from), found->known, std::move(hash), std::move(password));
+  if (!verdict) co_return verdict.take_error();
   if (!found->user || !verdict->right) {
     // Not waited for: an answer that comes later would tell that there is such a user.
     if (found->user) tasks_.spawn(note_failure({found->user->id, username, request.address}), "note a failed sign-in");
     co_return wrong();
   }
-  guard_.succeeded(username, request.address, found->known, Clock::now());
   store::UserRecord user = std::move(*found->user);
   if (!user.active) co_return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
   if (verdict->outdated) {
@@ -346,7 +349,6 @@ Task<Result<void>> Accounts::revoke(std::string jti) {
 }
 
 Task<Result<void>> Accounts::change_password(Identity who, std::string old_password, std::string new_password, std::string address) {
-  using Clock = Guard::Clock;
   const auto* user = snapshot_.user(who.user_id);
   if (!user) co_return Error{Code::conflict, "only users have a password", ""};
   const store::UserRecord record = *user;
@@ -355,19 +357,10 @@ Task<Result<void>> Accounts::change_password(Identity who, std::string old_passw
   auto ask = [id = record.id, address_class](Book& book) { return book.records().knows_address(id, address_class, store::now() - address_known_for); };
   auto known = co_await with_book(std::move(ask));
   if (!known) co_return known.take_error();
-  auto wait = guard_.try_now(record.username, address, *known, Clock::now());
-  if (wait.count() > 0) {
-    const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
-    co_return Error{Code::too_many, "too many failed attempts: wait " + std::to_string(seconds) + " s before the next", std::to_string(seconds)};
-  }
-  std::string hash = record.password;
-  auto verdict = co_await verify(std::move(hash), old_password);
-  if (!verdict) {
-    guard_.withdrawn(record.username, address, *known, Clock::now());
-    co_return verdict.take_error();
-  }
+  std::string account = record.username, from = address, hash = record.password, given = old_password;
+  auto verdict = co_await try_password(std::move(account), std::move(from), *known, std::move(hash), std::move(given));
+  if (!verdict) co_return verdict.take_error();
   if (!verdict->right) co_return Error{Code::unauthorized, "the old password is wrong", "old"};
-  guard_.succeeded(record.username, address, *known, Clock::now());
   if (old_password == new_password) co_return Error{Code::bad_request, "the new password is the old one", "password"};
   std::string username = record.username, email = record.email.value_or("");
   auto fresh = co_await make_hash(std::move(new_password), std::move(username), std::move(email));

@@ -107,6 +107,8 @@ class Accounts {
   Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style, std::string how,
                                     Condition condition, Error otherwise);
   Task<void> note_failure(Actor whose);
+  /// Compares when the guard lets it, and tells the guard what came of it. Errors: too_many (detail: seconds to wait), unavailable.
+  Task<Result<Verdict>> try_password(std::string account, std::string address, bool known, std::string hash, std::string password);
   Task<Result<SignedIn>> issue(const store::UserRecord& user, std::string family, std::string client, With with, Style style, bool refresh, Condition condition,
                                 Error otherwise);
   Task<void> watch();

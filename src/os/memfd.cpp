@@ -36,6 +36,12 @@ Result<std::size_t> file_size(int fd) {
   return static_cast<std::size_t>(info.st_size);
 }
 
+Result<std::uint64_t> allocated_bytes(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) < 0) return failure("fstat");
+  return static_cast<std::uint64_t>(info.st_blocks) * 512;
+}
+
 Result<void> read_exactly_at(int fd, char* to, std::size_t count, std::size_t offset) {
   while (count > 0) {
     ssize_t got = ::pread(fd, to, count, static_cast<off_t>(offset));

@@ -16,6 +16,8 @@ namespace myelin::os {
 [[nodiscard]] bool is_memfd_sealed_against_shrinking(int fd);
 /// Size in bytes of a file.
 [[nodiscard]] Result<std::size_t> file_size(int fd);
+/// Bytes that it takes up, which may be more than its size.
+[[nodiscard]] Result<std::uint64_t> allocated_bytes(int fd);
 /// Exactly `count` bytes from `offset`; an end before that is an error. Never moves the file's position.
 [[nodiscard]] Result<void> read_exactly_at(int fd, char* to, std::size_t count, std::size_t offset);
 /// A whole file by path, at most `max_bytes` (more is too_large). Works for /proc and cgroup files.

@@ -196,4 +196,49 @@ Result<void> Tree::remove(std::string_view path) const {
   return {};
 }
 
+Result<std::uint64_t> bytes_below(const std::string& directory) {
+  constexpr std::size_t deepest = 200;
+  constexpr std::uint64_t entry_bytes = 4096;
+  struct Close {
+    void operator()(DIR* open) const { ::closedir(open); }
+  };
+  auto open_at = [](int at, const char* name) -> std::unique_ptr<DIR, Close> {
+    constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = ::openat(at, name, flags);
+    if (fd < 0 && errno == EACCES && ::fchmodat(at, name, 0700, 0) == 0) fd = ::openat(at, name, flags);
+    DIR* open = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (fd >= 0 && !open) ::close(fd);
+    return std::unique_ptr<DIR, Close>(open);
+  };
+  std::uint64_t sum = 0;
+  std::vector<std::unique_ptr<DIR, Close>> stack;
+  stack.push_back(open_at(AT_FDCWD, directory.c_str()));
+  if (!stack.back()) return errno == ENOENT ? Result<std::uint64_t>(std::uint64_t{0}) : Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
+  while (!stack.empty()) {
+    DIR* here = stack.back().get();
+    errno = 0;
+    dirent* entry = ::readdir(here);
+    if (!entry) {
+      if (errno != 0) return Error{Code::internal, "~/work can't be read: " + std::string(std::strerror(errno)), ""};
+      stack.pop_back();
+      continue;
+    }
+    const std::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    struct stat about{};
+    if (::fstatat(::dirfd(here), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) continue;  // removed meanwhile
+      return Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
+    }
+    const auto size = S_ISREG(about.st_mode) ? static_cast<std::uint64_t>(about.st_size) : 0;
+    sum += std::max({entry_bytes, size, static_cast<std::uint64_t>(about.st_blocks) * 512});
+    if (!S_ISDIR(about.st_mode)) continue;
+    if (stack.size() >= deepest) return Error{Code::bad_request, "directories in ~/work are nested more than 200 deep", ""};
+    auto below = open_at(::dirfd(here), entry->d_name);
+    if (below) stack.push_back(std::move(below));
+    else if (errno != ENOENT) return Error{Code::internal, "a directory in ~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
+  }
+  return sum;
+}
+
 }  // namespace myelin::os

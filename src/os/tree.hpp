@@ -45,4 +45,8 @@ class Tree {
   [[nodiscard]] Result<UniqueFd> walk(const std::vector<std::string>& parts, std::size_t count, bool make) const;
 };
 
+/// What is below a directory of theirs, in bytes on the disk or as long as files say they are, whichever is more; any file, link or
+/// directory counts at least 4096, for inodes run out too. By descriptors: no path is too long. Whatever can't be looked at is an error.
+[[nodiscard]] Result<std::uint64_t> bytes_below(const std::string& directory);
+
 }  // namespace myelin::os

@@ -1,7 +1,5 @@
 #include "session/branch.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <boost/json.hpp>
 
@@ -63,9 +61,9 @@ Result<std::shared_ptr<SavedState>> take_saved(Answer answer) {
   saved->memfd = std::move(*answer.memfd);
   saved->bytes = state->bytes;
   // What it holds, not what it says: the file may be larger.
-  struct stat held{};
-  if (::fstat(saved->memfd.get(), &held) != 0) return broken;
-  if (static_cast<std::uint64_t>(held.st_size) > state->bytes + 4096 || static_cast<std::uint64_t>(held.st_blocks) * 512 > state->bytes + (4u << 20)) return broken;
+  auto size = os::file_size(saved->memfd.get());
+  auto allocated = os::allocated_bytes(saved->memfd.get());
+  if (!size || !allocated || *size > state->bytes + 4096 || *allocated > state->bytes + (4u << 20)) return broken;
   return saved;
 }
 

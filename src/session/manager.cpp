@@ -1,19 +1,13 @@
 #include "session/manager.hpp"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <limits>
 
 #include "base/log.hpp"
 #include "base/time.hpp"
 #include "os/process.hpp"
+#include "os/tree.hpp"
 #include "session/impl.hpp"
 #include "store/session_records.hpp"
 
@@ -28,52 +22,6 @@ using async::Task;
 constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
-constexpr std::uint64_t entry_bytes = 4096;      // what any file, link or directory counts at least: inodes run out too
-
-// What is below a directory that hostile code filled: by descriptors, so that no path is too long; what can't be looked at is an error.
-Result<std::uint64_t> bytes_below(const std::string& directory) {
-  constexpr std::size_t deepest = 200;
-  struct Close {
-    void operator()(DIR* open) const { ::closedir(open); }
-  };
-  auto open_at = [](int at, const char* name) -> std::unique_ptr<DIR, Close> {
-    constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    int fd = ::openat(at, name, flags);
-    if (fd < 0 && errno == EACCES && ::fchmodat(at, name, 0700, 0) == 0) fd = ::openat(at, name, flags);
-    DIR* open = fd < 0 ? nullptr : ::fdopendir(fd);
-    if (fd >= 0 && !open) ::close(fd);
-    return std::unique_ptr<DIR, Close>(open);
-  };
-  std::uint64_t sum = 0;
-  std::vector<std::unique_ptr<DIR, Close>> stack;
-  stack.push_back(open_at(AT_FDCWD, directory.c_str()));
-  if (!stack.back()) return errno == ENOENT ? Result<std::uint64_t>(std::uint64_t{0}) : Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
-  while (!stack.empty()) {
-    DIR* here = stack.back().get();
-    errno = 0;
-    dirent* entry = ::readdir(here);
-    if (!entry) {
-      if (errno != 0) return Error{Code::internal, "~/work can't be read: " + std::string(std::strerror(errno)), ""};
-      stack.pop_back();
-      continue;
-    }
-    const std::string_view name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    struct stat about{};
-    if (::fstatat(::dirfd(here), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno == ENOENT) continue;  // removed meanwhile
-      return Error{Code::internal, "~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
-    }
-    const auto size = S_ISREG(about.st_mode) ? static_cast<std::uint64_t>(about.st_size) : 0;
-    sum += std::max({entry_bytes, size, static_cast<std::uint64_t>(about.st_blocks) * 512});
-    if (!S_ISDIR(about.st_mode)) continue;
-    if (stack.size() >= deepest) return Error{Code::bad_request, "directories in ~/work are nested more than 200 deep", ""};
-    auto below = open_at(::dirfd(here), entry->d_name);
-    if (below) stack.push_back(std::move(below));
-    else if (errno != ENOENT) return Error{Code::internal, "a directory in ~/work can't be looked at: " + std::string(std::strerror(errno)), ""};
-  }
-  return sum;
-}
 
 }  // namespace
 
@@ -354,7 +302,7 @@ Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
     if (!session->bare && session->may_write() && session->limits.work_quota_bytes > 0) busy_of[session->owner.id].push_back(session);
   for (auto& [user, sessions] : busy_of) {
     std::string directory = self->options.users_directory + "/" + user;
-    auto measure = [directory] { return bytes_below(directory); };
+    auto measure = [directory] { return os::bytes_below(directory); };
     auto used = co_await async::on_pool(self->pool, std::move(measure));
     if (!used) {
       for (auto& session : sessions) Session(session).end("quota", "the session was ended because its files can't be counted: " + used.error().message);
@@ -378,7 +326,7 @@ Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
 Task<void> Manager::Impl::count_work(std::shared_ptr<Impl> self, std::string user) {
   if (self->work_bytes.count(user)) co_return;
   std::string directory = self->options.users_directory + "/" + user;
-  auto measure = [directory] { return bytes_below(directory); };
+  auto measure = [directory] { return os::bytes_below(directory); };
   auto used = co_await async::on_pool(self->pool, std::move(measure));
   if (used) self->work_bytes.try_emplace(std::move(user), *used);
 }
@@ -546,7 +494,7 @@ Task<Result<std::uint64_t>> Manager::work_room(User user) {
   std::uint64_t quota = self->options.limits_for("", user.name).work_quota_bytes;
   if (quota == 0) co_return std::numeric_limits<std::uint64_t>::max();
   std::string directory = work_directory(user);
-  auto measure = [directory] { return bytes_below(directory); };
+  auto measure = [directory] { return os::bytes_below(directory); };
   auto used = co_await async::on_pool(self->pool, std::move(measure));
   if (!used) co_return used.take_error();
   co_return *used < quota ? quota - *used : 0;
