@@ -221,9 +221,7 @@ std::vector<json::object> objects_of(const json::value& value, std::string_view 
 }
 
 void print_json(const json::value& value) {
-  std::string text;
-  codec::append_json(text, value);
-  text += '\n';
+  const std::string text = codec::json_text(value) + '\n';
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }

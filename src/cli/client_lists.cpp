@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 
 #include "cli/client.hpp"
+#include "codec/json_value.hpp"
 
 namespace myelin::cli {
 namespace {
@@ -31,7 +32,7 @@ void print_members(const json::object& object) {
   for (auto& [key, value] : object) {
     std::string text;
     if (value.is_string()) text = std::string(value.get_string());
-    else if (!value.is_null()) text = json::serialize(value);
+    else if (!value.is_null()) text = codec::json_text(value);
     std::string name(key);
     bool time = name.size() > 3 && name.compare(name.size() - 3, 3, "_at") == 0;
     if (name == "memory_bytes" || name == "bytes") text = size_text(number_of(object, name));
@@ -265,7 +266,7 @@ int tell_comparison(Remote& remote, const json::object& comparison) {
   Table table({"DATASET", "IDENTICAL", ">FIRST DIFFERENCE", ">LARGEST DIFFERENCE"});
   auto shown = [](const json::object& o, const char* key) {
     auto* value = o.if_contains(key);
-    return value && !value->is_null() ? json::serialize(*value) : std::string();
+    return value && !value->is_null() ? codec::json_text(*value) : std::string();
   };
   for (auto& d : objects_of(json::value(comparison), "datasets")) {
     auto* alike = d.if_contains("identical");

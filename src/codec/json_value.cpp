@@ -161,6 +161,12 @@ void append_json(std::string& out, const json::value& value) {
   }
 }
 
+std::string json_text(const json::value& value) {
+  std::string text;
+  append_json(text, value);
+  return text;
+}
+
 Result<json::object> parse_object(std::string_view text) {
   auto value = parse_value(text);
   if (!value) return value.take_error();

@@ -23,6 +23,8 @@ enum class NonAscii { keep, escape };  // escape: \uXXXX, beyond the basic plane
 void append_quoted(std::string& out, std::string_view text, NonAscii non_ascii = NonAscii::keep);
 /// Appends compact JSON; numbers as in number.hpp, those that are not finite as null.
 void append_json(std::string& out, const boost::json::value& value);
+/// The same as a text of its own. Boost.JSON's own serialize writes 12.5 as 1.25E1, which people don't.
+[[nodiscard]] std::string json_text(const boost::json::value& value);
 
 /// RFC 8259 text that is one object; bad_request otherwise (too deep: more than 32 levels).
 [[nodiscard]] Result<boost::json::object> parse_object(std::string_view text);

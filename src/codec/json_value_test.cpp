@@ -63,6 +63,10 @@ TEST(Json, GetsOnlyTheAskedType) {
   EXPECT_EQ(json->keys().size(), 9u);
 }
 
+TEST(JsonText, WritesNumbersAsPeopleDo) {
+  EXPECT_EQ(json_text(boost::json::array{12.5, -70.0, 1e-7, 3, nullptr, "a\"b"}), R"([12.5,-70.0,1e-07,3,null,"a\"b"])");
+}
+
 TEST(Json, WritesCompactTextWithReadableNumbers) {
   Json json;
   json.set("s", "a\n")

@@ -85,7 +85,7 @@ void Impl::admit_by_tls(const std::shared_ptr<Tls>& tls, os::UniqueFd fd, std::s
     const auto self = weak.lock();
     if (self && !self->closed && !self->stopping) self->admit(std::move(plain), address, AF_UNIX, tag, true);
   };
-  auto task = Tls::serve(tls, &loop, std::move(fd), std::move(ready));
+  auto task = Tls::serve(tls, &loop, std::move(fd), 2 * limits.write_timeout, std::move(ready));
   relays.spawn(counted(std::make_shared<Counted>(shared_from_this()), std::move(task)), "TLS");
 }
 

@@ -159,11 +159,11 @@ inline std::mt19937 random_numbers() {
 template <class H>
 class ServerTest : public ::testing::Test {
  protected:
-  void start(Limits limits = {}) {
+  void start(Limits limits = {}, std::shared_ptr<Tls> tls = nullptr) {
     limits.sweep = 10ms;
     loop = std::make_unique<async::Loop>();
     server = std::make_unique<Server>(*loop, limits, handler);
-    auto address = server->listen("127.0.0.1", 0);
+    auto address = server->listen("127.0.0.1", 0, 0, std::move(tls));
     ASSERT_TRUE(address.ok());
     port = address->port;
     server->serve();

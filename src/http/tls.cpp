@@ -27,7 +27,6 @@ using boost::system::error_code;
 namespace {
 
 constexpr std::chrono::seconds handshake_time{10}, farewell_time{5};
-constexpr std::chrono::seconds reading_time{60};  // of one piece by a peer
 constexpr std::size_t piece = 16 * 1024;  // a record of TLS
 
 using Socket = asio::basic_stream_socket<asio::generic::stream_protocol, asio::io_context::executor_type>;
@@ -71,7 +70,7 @@ struct Relay {
     timer.cancel();
   }
   // Cuts the peer off unless disarmed in time.
-  static void arm(const std::shared_ptr<Relay>& self, std::chrono::seconds time) {
+  static void arm(const std::shared_ptr<Relay>& self, std::chrono::milliseconds time) {
     self->timer.expires_after(time);
     self->timer.async_wait([weak = std::weak_ptr<Relay>(self)](const error_code& ec) {
       if (auto relay = weak.lock(); relay && !ec) relay->close();
@@ -99,7 +98,7 @@ Task<void> inwards(std::shared_ptr<Relay> relay) {
   relay->inner.shutdown(Socket::shutdown_send, ignored);
 }
 
-Task<void> outwards(std::shared_ptr<Relay> relay) {
+Task<void> outwards(std::shared_ptr<Relay> relay, std::chrono::milliseconds reading_time) {
   std::array<char, piece> buffer;
   for (;;) {
     error_code ec;
@@ -141,7 +140,7 @@ Result<void> Tls::reload() {
   return {};
 }
 
-Task<void> Tls::serve(std::shared_ptr<Tls> tls, async::Loop* loop, os::UniqueFd fd, Ready ready) {
+Task<void> Tls::serve(std::shared_ptr<Tls> tls, async::Loop* loop, os::UniqueFd fd, std::chrono::milliseconds reading_time, Ready ready) {
   const int on = 1, idle = 60;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -167,7 +166,7 @@ Task<void> Tls::serve(std::shared_ptr<Tls> tls, async::Loop* loop, os::UniqueFd 
   relay->inner.assign(asio::generic::stream_protocol(AF_UNIX, SOCK_STREAM), ends[0]);
   ready(os::UniqueFd(ends[1]));
   async::spawn(*loop, inwards(relay), "TLS, inwards");
-  co_await outwards(relay);
+  co_await outwards(relay, reading_time);
 }
 
 }  // namespace myelin::http

@@ -2,6 +2,7 @@
 // TLS in front of a connection: the handshake, then two pumps between the peer and one end of a socket pair whose other end the server
 // serves as if it were the peer. So nothing behind this file knows of TLS. Belongs to the loop's thread.
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -26,8 +27,9 @@ class Tls {
   [[nodiscard]] Result<void> reload();
 
   using Ready = std::function<void(os::UniqueFd plain)>;
-  /// A peer that does not finish its handshake in 10 s is closed. `ready` is called once with what to serve.
-  static async::Task<void> serve(std::shared_ptr<Tls> tls, async::Loop* loop, os::UniqueFd fd, Ready ready);
+  /// A peer is closed that does not finish its handshake in 10 s, or does not take a piece of 16 KiB in `reading_time`. `ready` is called
+  /// once with what to serve.
+  static async::Task<void> serve(std::shared_ptr<Tls> tls, async::Loop* loop, os::UniqueFd fd, std::chrono::milliseconds reading_time, Ready ready);
 
  private:
   struct Impl;

@@ -556,6 +556,27 @@ def test_a_refresh_token_used_twice_at_once_leaves_nothing(desk):
                 assert desk.server.client(None).post("/v1/auth/refresh", {"refresh_token": answer.json()["refresh_token"]}).status == 401
 
 
+def test_sign_ins_with_the_old_password_end_with_it_even_those_on_their_way(desk):
+    passed = 0
+    for number in range(4):
+        name = "hasty%d" % number
+        desk.user(name)
+        client = desk.as_user(name)
+        change = lambda: client.post("/v1/auth/password", {"old": PASSWORD, "new": PASSWORD + "-2"}).status  # noqa: E731
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            on_their_way = [pool.submit(desk.sign_in, name) for _ in range(6)]
+            wait_until(lambda: change() == 204, "the new password", 20)  # attempts that are being judged count as failed ones: 429
+            answers = [one.result() for one in on_their_way]
+        for answer in answers:
+            assert answer.status in (200, 401, 429), answer
+            if answer.status == 200:
+                passed += 1
+                assert bearer(desk.server, answer.json()["access_token"]).get("/v1/me").status == 401
+                assert desk.server.client(None).post("/v1/auth/refresh", {"refresh_token": answer.json()["refresh_token"]}).status == 401
+        assert client.get("/v1/me").status == 200  # who changed it stays signed in
+    assert passed, "none overtook the change: nothing was tested"
+
+
 def test_a_token_for_desktop_is_for_who_signed_in_and_ends_with_that(desk):
     desk.user("desktop")
     client = desk.as_user("desktop")

@@ -384,6 +384,26 @@ def test_events_of_a_session_that_has_ended_are_read_to_the_end(server):
     assert sse.response.read() == b"" or True
 
 
+def test_streams_of_ended_sessions_are_bounded_together(make_server):
+    """Of one user, who makes one after another, no more is left on the disk than one session may hold; the last can still be read."""
+    server = make_server(environment={"MYELIN_STREAM_BUDGET": str(1 << 20)})
+    folder = server.data / "streams"
+    for _ in range(6):
+        session = Session(server.client(), "nest")
+        session.value(MANY, None)
+        reader = Reader(session)
+        reader.wait(lambda r: r.events, "the present state")
+        session.value("nest.Simulate(100.0)", None)
+        assert server.client().request("DELETE", session.path).status == 204
+        reader.wait(lambda r: r.closed, "the end")
+        reader.close()
+    last = session
+    wait_until(lambda: sum(f.stat().st_size for f in folder.iterdir()) < 3 << 20, "the oldest streams to go", 30)
+    again = Reader(last)
+    again.wait(lambda r: r.closed, "the end")
+    assert again.count() > 0 and again.states()[-1] == "ended"
+
+
 # ---- other topics
 
 

@@ -156,6 +156,32 @@ def test_postgres_restarts_under_load(server, postgres, how):
     assert "never-shown" not in server.log_text()
 
 
+def test_a_deactivation_while_postgres_is_away_is_refused_or_in_force(server, postgres):
+    """Never acknowledged and forgotten: 503 leaves the user as they were, 200 ends their tokens at the very next request."""
+    operator = server.client()
+    user = operator.post("/v1/users", {"username": "mia", "role": "member"}).json()
+    link = operator.post("/v1/users/mia/reset", {}).json()["link"]
+    assert server.client(None).post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": PASSWORD}).status == 204
+    signed_in = server.client(None).post("/v1/auth/sign-in", {"username": "mia", "password": PASSWORD}).json()
+    mia = server.client(signed_in["access_token"])
+    session = Session(mia, "python")
+    assert session.value("v = 1", "v") == 1
+    deactivate = lambda: operator.request("PATCH", "/v1/users/" + user["id"], json_body={"active": False})  # noqa: E731
+    assert postgres.tell("stop").returncode == 0
+    try:
+        answer = deactivate()
+        assert answer.status == 503 and answer.headers.get("retry-after"), answer
+    finally:
+        assert postgres.tell("run").returncode == 0
+    wait_until(lambda: operator.get("/v1/users/" + user["id"]).status == 200, "the database", 60)
+    assert operator.get("/v1/users/" + user["id"]).json()["active"] is True
+    wait_until(lambda: mia.get("/v1/me").status == 200, "the user", 30)
+    assert session.value("w = v + 1", "w") == 2
+    assert deactivate().status == 200
+    assert mia.get("/v1/me").status == 401 and mia.get(session.path).status == 401
+    wait_until(lambda: operator.get(session.path).json()["state"] == "ended", "the end of the session", 5)
+
+
 def test_killed_during_migration(postgres, tmp_path):
     """At any moment of the first start: the next one goes on, and the tables are those of an undisturbed start."""
     shape = ("SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2")

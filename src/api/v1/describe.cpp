@@ -3,6 +3,7 @@
 #include "api/answer.hpp"
 #include "base/time.hpp"
 #include "codec/json_check.hpp"
+#include "codec/json_value.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {
@@ -12,7 +13,7 @@ namespace json = boost::json;
 constexpr std::size_t small_body = 64 * 1024;  // what is read on the loop, where 20 MB of numbers take seconds and 400 MB
 
 http::Response json_reply(int status, const json::value& value) {
-  std::string body = json::serialize(value);
+  std::string body = codec::json_text(value);
   body += '\n';
   return http::reply(status, "application/json", std::move(body));
 }

@@ -4,6 +4,7 @@
 #include <boost/json.hpp>
 
 #include "api/v1/route.hpp"
+#include "codec/json_value.hpp"
 #include "http/text.hpp"
 
 namespace myelin::api::v1 {
@@ -130,12 +131,14 @@ void pretty(std::string& out, const json::value& value, std::size_t depth) {
     for (auto& [key, member] : value.get_object()) {
       if (!first) out += ",\n";
       first = false;
-      out += indent + json::serialize(json::string(key)) + ": ";
+      out += indent;
+      codec::append_quoted(out, key);
+      out += ": ";
       pretty(out, member, depth + 1);
     }
     out += "\n" + last + "}";
   } else {
-    out += json::serialize(value);
+    codec::append_json(out, value);
   }
 }
 
