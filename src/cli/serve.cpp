@@ -218,16 +218,21 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
   bool namespaces = host.level != os::IsolationLevel::reduced;
   bool reduced_allowed = config.isolation == Isolation::reduced;
   bool exec = config.exec_allowed(namespaces);
+  for (auto& finding : host.findings)
+    if (!finding.ok) log::warning(finding.name + ": " + finding.text + (finding.repair.empty() ? "" : ". Repair: " + finding.repair));
   std::shared_ptr<os::CgroupTree> groups;
   std::uint64_t memory = os::total_memory_bytes();
   if (host.level == os::IsolationLevel::full) {
     auto tree = os::CgroupTree::open(os::cgroup_name(config.data.string()));
     if (tree) {
-      groups = std::make_shared<os::CgroupTree>(std::move(*tree));
+      groups = std::shared_ptr<os::CgroupTree>(new os::CgroupTree(std::move(*tree)), [](os::CgroupTree* last) {
+        last->close();
+        delete last;
+      });
       auto set = groups->set_memory_limit(config.limits.memory_all.of(memory));
       if (!set) log::warning("the memory limit of all sessions is not set: " + set.error().message);
     } else {
-      log::warning("no cgroups: " + tree.error().message);
+      log::warning("no control groups: " + tree.error().message);
     }
   }
   // Without namespaces a session reaches its files by their own path: through DIR, not into it.
@@ -237,11 +242,10 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
       return fail({Code::internal, "can't give " + (config.data / name).string() + " to the sessions' uid", ""});
   std::string isolation = !namespaces ? "reduced" : groups ? "full" : "no cgroup";
   if (isolation == "no cgroup")
-    log::warning("isolation: no cgroup. Memory is watched, not enforced by the kernel; `myelin doctor` shows the repair");
+    log::warning("isolation: no cgroup. Memory is watched, not enforced by the kernel");
   if (isolation == "reduced")
     log::warning("isolation: REDUCED. Sessions are not isolated from each other nor from this user's files; " +
-                 std::string(reduced_allowed ? "allowed by the configuration" : "one user only") +
-                 "; `myelin doctor` shows the repair");
+                 std::string(reduced_allowed ? "allowed by the configuration" : "one user only"));
 
   auto filter = os::seccomp_program();
   if (!filter) return fail(filter.error());

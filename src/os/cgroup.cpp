@@ -23,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t socket_bytes = 64 << 20;
+constexpr const char* leaf_name = "myelin-leaf";
 
 constexpr const char* repair_text =
     "run the server as a systemd service with Delegate=yes (deploy/myelin.service), or for a try: "
@@ -171,8 +172,8 @@ Result<void> enable_controllers(const std::string& directory, const std::map<std
 
 // Version 2 forbids processes in a group whose children have controllers: everything here moves to a leaf first.
 Result<void> clear_for_children(const std::string& directory) {
-  if (directory.find("/myelin-leaf") != std::string::npos) return {};
-  auto made = make_directory(directory + "/myelin-leaf");
+  const std::string leaf = directory + "/" + leaf_name;
+  auto made = make_directory(leaf);
   if (!made) return made;
   for (int rounds = 0; rounds < 5; ++rounds) {
     std::istringstream pids(read_file(directory + "/cgroup.procs"));
@@ -180,7 +181,7 @@ Result<void> clear_for_children(const std::string& directory) {
     bool any = false;
     while (pids >> pid) {
       any = true;
-      auto moved = write_file(directory + "/myelin-leaf/cgroup.procs", pid);
+      auto moved = write_file(leaf + "/cgroup.procs", pid);
       if (!moved) return moved;
     }
     if (!any) return {};
@@ -188,11 +189,29 @@ Result<void> clear_for_children(const std::string& directory) {
   return {};
 }
 
+// Undoes clear_for_children() once no tree is left there: a shell in which a server ran is where it was before.
+void leave(const std::string& directory) {
+  const std::string leaf = directory + "/" + leaf_name;
+  std::error_code error;
+  if (!fs::is_directory(leaf, error)) return;
+  for (auto& entry : fs::directory_iterator(directory, error))
+    if (entry.is_directory(error) && entry.path().filename() != leaf_name) return;
+  std::istringstream enabled(read_file(directory + "/cgroup.subtree_control"));
+  for (std::string name; enabled >> name;) (void)write_file(directory + "/cgroup.subtree_control", "-" + name);
+  for (int rounds = 0; rounds < 5; ++rounds) {
+    std::istringstream pids(read_file(leaf + "/cgroup.procs"));
+    bool any = false;
+    for (std::string pid; pids >> pid; any = true) (void)write_file(directory + "/cgroup.procs", pid);
+    if (!any) break;
+  }
+  (void)::rmdir(leaf.c_str());
+}
+
 Result<Place> make_tree(const Place& place, const std::string& name) {
   Place tree = place;
   for (auto& [controller, path] : tree.paths) {
     // A server that was restarted in its own leaf finds its place one level up.
-    if (place.version == 2 && fs::path(path).filename() == "myelin-leaf") path = fs::path(path).parent_path().string();
+    if (place.version == 2 && fs::path(path).filename() == leaf_name) path = fs::path(path).parent_path().string();
   }
   Place own = tree;
   for (auto& [controller, path] : tree.paths) path += "/" + name;
@@ -323,6 +342,7 @@ void CgroupTree::close() const {
     sweep(directory);
     (void)remove_directory(directory);
   }
+  if (version_ == 2) leave(fs::path(paths_.begin()->second).parent_path().string());
 }
 
 std::string cgroup_name(const std::string& data_directory) {

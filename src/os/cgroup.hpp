@@ -51,7 +51,7 @@ class CgroupTree {
   [[nodiscard]] Result<CgroupGroup> create(const std::string& id, const CgroupLimits& limits) const;
   /// A limit for all groups of the tree together.
   Result<void> set_memory_limit(std::uint64_t bytes) const;
-  /// Removes the empty tree.
+  /// Removes the tree, killing what is left in it, and the leaf, once no other tree is beside it.
   void close() const;
   [[nodiscard]] int version() const { return version_; }
 

@@ -4,6 +4,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -27,17 +29,20 @@ std::string first_line(const std::string& path) {
 }
 
 // The switches by which distributions turn unprivileged namespaces off, most likely first.
-std::string namespace_repair() {
+std::string namespace_repair(std::string_view said) {
   if (first_line("/proc/sys/kernel/unprivileged_userns_clone") == "0") return "sysctl -w kernel.unprivileged_userns_clone=1";
   if (first_line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1")
     return "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
   if (first_line("/proc/sys/user/max_user_namespaces") == "0") return "sysctl -w user.max_user_namespaces=15000";
+  if (said.ends_with(std::strerror(ENOSYS)))  // what systemd's filter answers to openat2
+    return "a filter of system calls above this process refuses what the sandbox needs: under systemd take RestrictSUIDSGID= and "
+           "SystemCallFilter= out of the unit; in a container run it with --security-opt seccomp=unconfined";
   return "in a container: run it with --security-opt seccomp=unconfined --security-opt systempaths=unconfined, or run the "
          "server on the host";
 }
 
 Finding try_sandbox(const ProbeOptions& options, const std::string& filter) {
-  Finding finding{"namespaces", false, "", namespace_repair()};
+  Finding finding{"namespaces", false, "", namespace_repair("")};
   std::string configuration = "namespaces 1\nscratch 16777216\nhostname myelin\n";
   if (options.uid) configuration += "uid " + std::to_string(*options.uid) + "\ngid " + std::to_string(*options.uid) + "\n";
   for (const char* top : {"/usr", "/bin", "/sbin", "/lib", "/lib64"}) {
@@ -78,6 +83,7 @@ Finding try_sandbox(const ProbeOptions& options, const std::string& filter) {
   while (!said.empty() && said.back() == '\n') said.pop_back();
   finding.ok = said == "ok";
   finding.text = finding.ok ? "user, mount, pid, network, ipc and uts namespaces with a private root" : "failed at: " + said;
+  if (!finding.ok) finding.repair = namespace_repair(said);
   return finding;
 }
 

@@ -11,6 +11,7 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "os/cgroup.hpp"
@@ -231,6 +232,21 @@ TEST_F(Cgroup, nothing_is_left_of_one_whose_limits_are_refused) {
   std::error_code failed;
   for (std::filesystem::recursive_directory_iterator it("/sys/fs/cgroup", options, failed), end; !failed && it != end; it.increment(failed))
     EXPECT_FALSE(it->path().string().ends_with(name_ + "/d")) << it->path();
+}
+
+TEST_F(Cgroup, this_process_is_afterwards_where_it_was) {
+  auto own = [] {
+    std::ifstream file("/proc/self/cgroup");
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  tree_->close();
+  const std::string before = own();
+  auto first = CgroupTree::open(name_), second = CgroupTree::open(name_ + "-2");
+  ASSERT_TRUE(first && second);
+  first->close();
+  EXPECT_TRUE(second->create("e", {.memory_bytes = 48u << 20}));
+  second->close();
+  EXPECT_EQ(own(), before);
 }
 
 TEST_F(Cgroup, leftovers_of_a_former_server_are_swept) {

@@ -23,6 +23,8 @@ test('without a time, or with one that goes back, the index counts', () => {
   expect(drawable({ v }).xName).toBe('index');
   expect(drawable({ t: [2, 1, 3], v }).xName).toBe('index');
   expect(drawable(v).curves[0]!.name).toBe('value');
+  expect(drawable([1, 2, 4]).curves).toEqual([]);
+  expect(drawable([1, 2, 4], 2).curves[0]!.y).toEqual([1, 2, 4]);
 });
 
 test('times with senders are spikes, also one level in', () => {

@@ -38,7 +38,8 @@ const ascends = (x: ArrayLike<number>): boolean => {
   return x.length >= 2;
 };
 
-export function drawable(data: unknown): Drawable {
+/** `fewest`: arrays over their index that are shorter are told, not drawn. */
+export function drawable(data: unknown, fewest = 10): Drawable {
   const out: Drawable = { xName: '', curves: [], spikes: null, rest: [], hidden: 0 };
   const isMap = data !== null && typeof data === 'object' && !Array.isArray(data) && !ArrayBuffer.isView(data) && !(data instanceof NdArray);
   const entries: [string, unknown][] = isMap ? Object.entries(data as Record<string, unknown>) : data === null || data === undefined ? [] : [['value', data]];
@@ -72,7 +73,7 @@ export function drawable(data: unknown): Drawable {
   for (const [name, value] of flat) {
     if (x && name === x[0]) continue;
     const one = numeric(value), many = one ? null : rows(value);
-    if (one && (x ? one.length === x[1].length : one.length >= 10)) {
+    if (one && (x ? one.length === x[1].length : one.length >= fewest)) {
       out.curves.push({ name, x: x ? x[1] : Float64Array.from({ length: one.length }, (_, i) => i), y: one });
     } else if (many && x && (many[0]!.length === x[1].length || many.length === x[1].length)) {
       const lines = many[0]!.length === x[1].length ? many : transposed(many);
