@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "os/failure.hpp"
+#include "os/fd.hpp"
 
 namespace myelin::os {
 namespace {
@@ -81,7 +83,8 @@ std::vector<Place> own_places() {
       own[name] = path;
       any = true;
     }
-    if (!any) own[""] = path;
+    // A server that was started from another's leaf finds its place one level up.
+    if (!any) own[""] = fs::path(path).filename() == leaf_name ? fs::path(path).parent_path().string() : path;
   }
   Place v1, v2;
   v1.version = 1;
@@ -170,64 +173,63 @@ Result<void> enable_controllers(const std::string& directory, const std::map<std
   return {};
 }
 
-// Version 2 forbids processes in a group whose children have controllers: everything here moves to a leaf first.
-Result<void> clear_for_children(const std::string& directory) {
-  const std::string leaf = directory + "/" + leaf_name;
-  auto made = make_directory(leaf);
-  if (!made) return made;
-  for (int rounds = 0; rounds < 5; ++rounds) {
-    std::istringstream pids(read_file(directory + "/cgroup.procs"));
-    std::string pid;
+// Moves every process of one group of version 2 into another. Some end or fork meanwhile: hence the rounds.
+Result<void> move_all(const std::string& from, const std::string& to) {
+  Result<void> moved;
+  for (int rounds = 0; rounds < 10; ++rounds) {
+    std::istringstream pids(read_file(from + "/cgroup.procs"));
     bool any = false;
-    while (pids >> pid) {
-      any = true;
-      auto moved = write_file(leaf + "/cgroup.procs", pid);
-      if (!moved) return moved;
-    }
+    for (std::string pid; pids >> pid; any = true) moved = write_file(to + "/cgroup.procs", pid);
     if (!any) return {};
   }
-  return {};
+  return moved;
 }
 
-// Undoes clear_for_children() once no tree is left there: a shell in which a server ran is where it was before.
-void leave(const std::string& directory) {
-  const std::string leaf = directory + "/" + leaf_name;
+// Of servers that share a place, one at a time makes room there or leaves it. Without the descriptor it goes on unlocked.
+UniqueFd locked(const std::string& directory) {
+  UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() >= 0) (void)::flock(fd.get(), LOCK_EX);
+  return fd;
+}
+
+// Version 2 forbids processes in a group whose children have controllers: everything there moves to a leaf first.
+Result<void> make_room(const Place& place, const std::string& tree) {
+  const std::string own = place.paths.begin()->second, leaf = own + "/" + leaf_name;
+  auto made = make_directory(leaf);
+  if (made) made = move_all(own, leaf);
+  if (made) made = enable_controllers(own, place.paths);
+  return made ? enable_controllers(tree, place.paths) : made;
+}
+
+// Undoes make_room() once no tree is left there: a shell in which a server ran is where it was before.
+void leave(const std::string& own) {
+  const std::string leaf = own + "/" + leaf_name;
   std::error_code error;
   if (!fs::is_directory(leaf, error)) return;
-  for (auto& entry : fs::directory_iterator(directory, error))
+  for (auto& entry : fs::directory_iterator(own, error))
     if (entry.is_directory(error) && entry.path().filename() != leaf_name) return;
-  std::istringstream enabled(read_file(directory + "/cgroup.subtree_control"));
-  for (std::string name; enabled >> name;) (void)write_file(directory + "/cgroup.subtree_control", "-" + name);
-  for (int rounds = 0; rounds < 5; ++rounds) {
-    std::istringstream pids(read_file(leaf + "/cgroup.procs"));
-    bool any = false;
-    for (std::string pid; pids >> pid; any = true) (void)write_file(directory + "/cgroup.procs", pid);
-    if (!any) break;
-  }
+  std::istringstream enabled(read_file(own + "/cgroup.subtree_control"));
+  for (std::string name; enabled >> name;) (void)write_file(own + "/cgroup.subtree_control", "-" + name);
+  (void)move_all(leaf, own);
   (void)::rmdir(leaf.c_str());
 }
 
 Result<Place> make_tree(const Place& place, const std::string& name) {
   Place tree = place;
-  for (auto& [controller, path] : tree.paths) {
-    // A server that was restarted in its own leaf finds its place one level up.
-    if (place.version == 2 && fs::path(path).filename() == leaf_name) path = fs::path(path).parent_path().string();
-  }
-  Place own = tree;
   for (auto& [controller, path] : tree.paths) path += "/" + name;
+  const std::string own = place.paths.begin()->second;
+  const UniqueFd lock = place.version == 2 ? locked(own) : UniqueFd();
   for (const auto& directory : directories(tree.paths)) {
     auto made = make_directory(directory);
     if (!made) return made.take_error();
     sweep(directory);
   }
-  if (tree.version == 2) {
-    std::string parent = own.paths.begin()->second;
-    auto cleared = clear_for_children(parent);
-    if (!cleared) return cleared.take_error();
-    auto enabled = enable_controllers(parent, own.paths);
-    if (!enabled) return enabled.take_error();
-    enabled = enable_controllers(tree.paths.begin()->second, own.paths);
-    if (!enabled) return enabled.take_error();
+  if (place.version == 1) return tree;
+  const std::string directory = tree.paths.begin()->second;
+  if (auto made = make_room(place, directory); !made) {
+    (void)remove_directory(directory);
+    leave(own);
+    return made.take_error();
   }
   return tree;
 }
@@ -342,7 +344,10 @@ void CgroupTree::close() const {
     sweep(directory);
     (void)remove_directory(directory);
   }
-  if (version_ == 2) leave(fs::path(paths_.begin()->second).parent_path().string());
+  if (version_ == 1) return;
+  const std::string own = fs::path(paths_.begin()->second).parent_path().string();
+  const UniqueFd lock = locked(own);
+  leave(own);
 }
 
 std::string cgroup_name(const std::string& data_directory) {
