@@ -1,7 +1,7 @@
 # Thin calls into cmake, pip and npm. On a fresh Debian 12 only `make` itself is needed; each target installs what it lacks.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build web test test-asan test-tsan bench format clean deps deps-test deps-bench venv venv-test venv-bench web-test
+.PHONY: help run build build-tests web test test-asan test-tsan bench format clean deps deps-test deps-bench venv venv-test venv-bench web-test
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1	\2/p; s/^\([a-z-]*\):  *## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 22
@@ -10,12 +10,15 @@ run: build venv web  ## install what is missing, build, serve on 127.0.0.1:52425
 	@exec build/myelin serve --data ./.myelin --show-link $(ARGS)
 
 build: deps      ## build/myelin
-	@scripts/step build scripts/build release
+	@scripts/step build scripts/build release myelin
+
+build-tests: deps
+	@scripts/step 'build, tests too' scripts/build release
 
 web: deps        ## the page at /app/, built into web/dist
 	@scripts/step 'page' scripts/web
 
-test: deps-test build web venv-test web-test  ## all tests: C++, Python, against the running server
+test: deps-test build-tests web venv-test web-test  ## all tests: C++, Python, against the running server
 	@scripts/test
 
 test-asan: deps  ## C++ unit tests with the address and undefined behaviour sanitizers
