@@ -112,6 +112,18 @@ class Client:
         return Client(self.address, token, self.prefix, self.timeout)
 
 
+def add_user(server, name, role="member", password="correct horse battery"):
+    """A user, as the API describes them, who has chosen that password by the operator's link; without one if None."""
+    operator = server.client()
+    made = operator.post("/v1/users", {"username": name, "role": role})
+    assert made.status == 201, made
+    if password:
+        link = operator.post("/v1/users/%s/reset" % made.json()["id"], {}).json()["link"]
+        answer = server.client(None).post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": password})
+        assert answer.status == 204, answer
+    return made.json()
+
+
 class Session:
     """A native session."""
 

@@ -30,6 +30,12 @@ bool has_long_number(std::string_view text) {
   return false;
 }
 
+// A file of ~/work may be named from there on, or as scripts name it.
+std::string within_work(std::string_view path) {
+  constexpr std::string_view work = "~/work";
+  return std::string(path.starts_with(work) && path.substr(work.size()).starts_with('/') ? path.substr(work.size() + 1) : path);
+}
+
 bool has_references(const Declaration& d) {
   return std::any_of(d.parameters.begin(), d.parameters.end(), [](auto& p) { return p.type.kind == Kind::file || p.type.kind == Kind::session || p.type.kind == Kind::run; });
 }
@@ -180,7 +186,7 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
       wrong.message = kind == Kind::file ? "you may not read files (view:file:*)" : kind == Kind::run ? "you may not read this run (view:run:" + blob.id.substr(0, 64) + ")"
                                                                              : "you may not use this session (use:session:" + blob.id.substr(0, 64) + ")";
     } else if (kind == Kind::file) {
-      std::string path = blob.id.starts_with("~/work/") ? blob.id.substr(7) : blob.id, directory = sessions_.work_directory(asked.user);
+      std::string path = within_work(blob.id), directory = sessions_.work_directory(asked.user);
       auto read = [path, directory]() -> Result<std::string> {
         auto tree = os::Tree::open(directory, std::nullopt);
         if (!tree) return Error{Code::not_found, "no file " + path.substr(0, 200), ""};

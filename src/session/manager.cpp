@@ -22,7 +22,6 @@ using async::Task;
 constexpr std::chrono::hours cause_kept{7 * 24};
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
-
 }  // namespace
 
 Manager::Impl::Impl(async::Loop& l, async::Pool& p, async::Pool& dp, store::Database& d,

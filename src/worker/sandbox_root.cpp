@@ -10,6 +10,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* work_in_session = "/session/home/work";
+
 bool below(const fs::path& path, const fs::path& directory) {
   auto relative = path.lexically_relative(directory);
   return !relative.empty() && *relative.begin() != "..";
@@ -112,7 +114,7 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
   text += line("env", "HOME=" + cache);
   text += line("env", "TMPDIR=" + cache);
   // Cython decides at its import, which is the zygote's: so what packages compile in a session goes to its user's cache.
-  if (options.namespaces) text += line("env", "CYTHON_CACHE_DIR=/session/home/work/.cache/cython");
+  if (options.namespaces) text += line("env", std::string("CYTHON_CACHE_DIR=") + work_in_session + "/.cache/cython");
   text += line("env", "MPLBACKEND=Agg");
   text += line("env", "MPLCONFIGDIR=" + cache + "/matplotlib");
   text += line("env", "OPENBLAS_NUM_THREADS=1");

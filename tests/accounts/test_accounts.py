@@ -15,7 +15,7 @@ import time
 import urllib.parse
 
 import pytest
-from conftest import BINARY, Session, wait_until
+from conftest import BINARY, Session, add_user, wait_until
 
 PASSWORD = "correct horse battery"
 
@@ -27,13 +27,7 @@ class Desk:
         self.server, self.operator = server, server.client()
 
     def user(self, name, role="member", password=PASSWORD):
-        made = self.operator.post("/v1/users", {"username": name, "role": role})
-        assert made.status == 201, made
-        if password:
-            link = self.operator.post("/v1/users/%s/reset" % made.json()["id"], {}).json()["link"]
-            answer = self.server.client(None).post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": password})
-            assert answer.status == 204, answer
-        return made.json()
+        return add_user(self.server, name, role, password)
 
     def sign_in(self, name, password=PASSWORD, **more):
         return self.server.client(None).post("/v1/auth/sign-in", dict(more, username=name, password=password))

@@ -188,7 +188,7 @@ def test_it_sees_nobodys_files(folder, client, functions_server):
             return [name for name in os.listdir("/proc") if name.isdigit()]
     """)
     assert value(client, "curious.places") == {"home": [], "session": ["home", "package", "shm", "tmp"], "package": ["curious.py"]}
-    for path in ("~/work/secret.txt", str(functions_server.data / "test.toml"), str(functions_server.data / "functions" / "curious.py"),
+    for path in (os.path.join("~/work", "secret.txt"), str(functions_server.data / "test.toml"), str(functions_server.data / "functions" / "curious.py"),
                  str(functions_server.data / "packages"), "/etc/shadow"):
         assert call(client, "curious.look", path=path).status == 400, path
     assert call(client, "curious.write").status == 400

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import pytest
-from conftest import BINARY, ROOT, Session, wait_until
+from conftest import BINARY, ROOT, Session, add_user, wait_until
 
 PASSWORD = "correct horse battery"
 
@@ -159,9 +159,7 @@ def test_postgres_restarts_under_load(server, postgres, how):
 def test_a_deactivation_while_postgres_is_away_is_refused_or_in_force(server, postgres):
     """Never acknowledged and forgotten: 503 leaves the user as they were, 200 ends their tokens at the very next request."""
     operator = server.client()
-    user = operator.post("/v1/users", {"username": "mia", "role": "member"}).json()
-    link = operator.post("/v1/users/mia/reset", {}).json()["link"]
-    assert server.client(None).post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": PASSWORD}).status == 204
+    user = add_user(server, "mia", password=PASSWORD)
     signed_in = server.client(None).post("/v1/auth/sign-in", {"username": "mia", "password": PASSWORD}).json()
     mia = server.client(signed_in["access_token"])
     session = Session(mia, "python")

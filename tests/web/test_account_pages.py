@@ -8,6 +8,7 @@ import re
 import pytest
 
 from browser import drive
+from conftest import add_user
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHOTS = os.environ.get("MYELIN_SHOTS", "")  # a folder for pictures of the views
@@ -28,13 +29,7 @@ def lab(make_server):
 
 def add(server, name, role="member", password=GOOD):
     """A user who has chosen their password."""
-    client = server.client()
-    user = client.post("/v1/users", {"username": name, "role": role})
-    assert user.status == 201, user
-    link = client.post("/v1/users/%s/reset" % user.json()["id"], {}).json()["link"]
-    done = client.post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": password})
-    assert done.status == 204, done
-    return user.json()
+    return add_user(server, name, role, password)
 
 
 def visit(what, server, base=None, **known):

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from browser import drive
+from conftest import add_user
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHOTS = os.environ.get("MYELIN_SHOTS", "")  # a folder for pictures of the views
@@ -107,12 +108,8 @@ def lab(module_server):
 
 def token(server, name):
     """Of a member who has chosen their password."""
-    client = server.client()
-    made = client.post("/v1/users", {"username": name, "role": "member"})
-    assert made.status == 201, made
-    link = client.post("/v1/users/%s/reset" % made.json()["id"], {}).json()["link"]
-    assert client.post("/v1/auth/reset", {"reset": link.partition("#reset=")[2], "new": "five-green-kettles-hum"}).status == 204
-    return client.post("/v1/tokens", {"name": "page", "user": name}).json()["token"]
+    add_user(server, name, password="five-green-kettles-hum")
+    return server.client().post("/v1/tokens", {"name": "page", "user": name}).json()["token"]
 
 
 def visit(what, server, **known):

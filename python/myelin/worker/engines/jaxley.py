@@ -1,6 +1,6 @@
 """Jaxley: scripts with `jaxley`, `jx`, `jax`, `jnp` and `np`. JAX is imported but not initialised, so that sessions can be forked.
 
-Compiled programs are kept below ~/work/.cache. A running compiled simulation can't be interrupted; Python between them can.
+Compiled programs are kept in .cache of ~/work. A running compiled simulation can't be interrupted; Python between them can.
 """
 
 import os
