@@ -22,8 +22,9 @@ using async::Task;
 
 constexpr std::uint64_t cache_bytes = 8 << 20;       // newest events, in memory too
 constexpr std::uint64_t unwritten_bytes = 32 << 20;  // beyond, the session waits for the disk
-constexpr milliseconds output_window{50};            // what a script prints in so short a time is one event
-constexpr std::size_t output_bytes = 64 * 1024;
+constexpr milliseconds output_window{50};            // what a script prints in so short a time is one event,
+constexpr std::size_t output_bytes = 64 << 10;       // or several of so many bytes,
+constexpr std::size_t window_bytes = 256 << 10;      // and no more than these
 constexpr std::uint64_t least_bytes = 1024;          // that an event counts for, however small: each has a place in memory
 constexpr std::uint64_t punch_bytes = 4 << 20;       // the file gives back so much at a time
 constexpr int burst = 64;                            // events of a session at once; then others have their turn
@@ -229,8 +230,16 @@ Task<void> Stream::data(std::string rope_body) {
 }
 
 void Stream::output(std::string_view text) {
-  // Beyond the bound the middle is lost here, as in the session's ring: the whole is in the call's answer.
-  if (output_.size() < output_bytes) output_ += text.substr(0, output_bytes);
+  // Beyond the window's bound it is lost here, and that is said: the whole is in the call's answer.
+  const auto taken = std::min(text.size(), window_bytes - window_used_);
+  window_used_ += taken;
+  skipped_bytes_ += text.size() - taken;
+  for (text = text.substr(0, taken); !text.empty();) {
+    auto piece = text.substr(0, output_bytes - output_.size());
+    output_ += piece;
+    text.remove_prefix(piece.size());
+    if (output_.size() == output_bytes) say(output_.size() - open_end(output_));
+  }
   if (output_waits_) return;
   output_waits_ = true;
   tasks_.spawn(flush_output(shared_from_this()), "stream output");
@@ -239,7 +248,10 @@ void Stream::output(std::string_view text) {
 Task<void> Stream::flush_output(std::shared_ptr<Stream> self) {
   co_await async::sleep_for(output_window);
   self->output_waits_ = false;
-  if (!self->ended_) self->say(self->output_.size() - open_end(self->output_));
+  self->window_used_ = 0;
+  if (self->ended_) co_return;
+  if (self->skipped_bytes_ > 0) self->say_all();
+  else self->say(self->output_.size() - open_end(self->output_));
 }
 
 void Stream::say(std::size_t bytes) {
@@ -248,6 +260,12 @@ void Stream::say(std::size_t bytes) {
   codec::append_quoted(text, std::string_view(output_).substr(0, bytes));
   output_.erase(0, bytes);
   append(Topic::output, -1, codec::text_rope(text + "}"));
+}
+
+void Stream::say_all() {
+  if (skipped_bytes_ > 0) output_ += "\n[" + std::to_string(skipped_bytes_) + " bytes of output skipped]\n";
+  skipped_bytes_ = 0;
+  say(output_.size());
 }
 
 void Stream::progress(const session::Progress& progress) {
@@ -261,7 +279,7 @@ void Stream::progress(const session::Progress& progress) {
 
 void Stream::state(std::string_view name, std::string members) {
   // What was printed before comes before.
-  if (name == "idle" || name == "ended") say(output_.size());
+  if (name == "idle" || name == "ended") say_all();
   std::string text = "{\"topic\":\"state\",\"state\":\"" + std::string(name) + "\"";
   if (members.size() > 2) text += "," + members.substr(1);
   else text += "}";

@@ -76,6 +76,7 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   static async::Task<void> flush_output(std::shared_ptr<Stream> self);
   void trim();
   void say(std::size_t bytes);  // so much of what was printed
+  void say_all();
 
   async::Pool& pool_;
   std::string path_;
@@ -90,7 +91,9 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   std::uint64_t punched_ = 0;          // the file holds nothing before
   unsigned burst_ = 0;
   bool writing_ = false, broken_ = false, ended_ = false, output_waits_ = false, read_failed_ = false;
-  std::string output_;
+  std::string output_;                  // printed, not said yet
+  std::size_t window_used_ = 0;         // bytes of this window
+  std::uint64_t skipped_bytes_ = 0;
   async::Event changed_, room_;
   async::TaskGroup tasks_;
 };

@@ -228,6 +228,34 @@ TEST_F(StreamTest, CharactersAreNotCutInTwo) {
   EXPECT_EQ(said, "a\xE2\x82\xAC");
 }
 
+TEST_F(StreamTest, MuchOutputAtOnceComesWholeOrSaysWhatIsMissing) {
+  open();
+  auto said = [this](std::uint64_t after) {
+    std::string text;
+    for (auto& event : all(after)) {
+      auto part = boost::json::parse(text_of(event)).at("text").as_string();
+      EXPECT_LE(part.size(), 65536u);
+      text.append(part.begin(), part.end());
+    }
+    return text;
+  };
+  std::string umlauts;
+  for (int i = 0; i < 40'000; ++i) umlauts += "\xC3\xA9";
+  stream_->output(std::string_view(umlauts).substr(0, 65536));  // as a full pipe is read, and the rest a moment later
+  stream_->output(std::string_view(umlauts).substr(65536));
+  loop_.run_until_idle();
+  EXPECT_EQ(said(0), umlauts);
+  auto before = stream_->newest();
+  std::string flood(300 << 10, 'x');
+  stream_->output(flood);
+  loop_.run_until_idle();
+  EXPECT_EQ(said(before), flood.substr(0, 256 << 10) + "\n[45056 bytes of output skipped]\n");
+  before = stream_->newest();
+  stream_->output("a new window");
+  loop_.run_until_idle();
+  EXPECT_EQ(said(before), "a new window");
+}
+
 TEST_F(StreamTest, AfterTheEndNothingIsWaitedFor) {
   open();
   stream_->output("last words");

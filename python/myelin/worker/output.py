@@ -39,15 +39,16 @@ class Tee:
                 del pending[: len(pending) - PENDING_BYTES + len(SKIPPED)]
                 pending[:0] = SKIPPED
             return
-        now = time.monotonic()
-        if now - self._second >= 1.0:
-            self._second, self._bytes, self._writes = now, 0, 0
+        self._renew()
         if self._writes < RATE_WRITES or len(pending) >= CHUNK:
             self.push()
 
     def push(self, all_of_it=False):
         """Writes what's pending as far as budget and room go; `all_of_it`: whatever the budget says."""
         pending = self._pending
+        if not pending:
+            return
+        self._renew()
         while pending and (all_of_it or self._bytes < self.rate):
             try:
                 ready = self._poll.poll(0)
@@ -60,6 +61,11 @@ class Tee:
             del pending[:n]
             self._bytes += n
             self._writes += 1
+
+    def _renew(self):
+        now = time.monotonic()
+        if now - self._second >= 1.0:
+            self._second, self._bytes, self._writes = now, 0, 0
 
 
 class _Binary(io.RawIOBase):

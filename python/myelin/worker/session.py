@@ -60,6 +60,7 @@ class Session:
             done = done_ms / of_ms if of_ms > 0 else 1.0
             body = json.dumps({"done": round(min(done, 1.0), 6), "time_ms": done_ms, "of_ms": of_ms})
             self.channel.send(protocol.PROGRESS, body.encode(), self._call)
+            self.tee.push()  # what the pipe had no room for when it was printed
 
     def not_interruptible(self):
         """Says that what runs now can't be interrupted."""

@@ -442,6 +442,21 @@ class Slices(Case):
         self.assertEqual(self.session.exec(source, "a"), {"data": 50.0})
 
 
+    def test_what_was_printed_before_comes_while_it_runs(self):
+        # more than a pipe takes at once, then a simulation of minutes
+        source = BALANCED.format(threads=1, synapse="static_synapse") + "print('x' * 80000)\nnest.Simulate(1e7)"
+        number = self.session.start("exec", json.dumps({"source": source}).encode(), content_type=JSON)
+        printed = ""
+        end = time.monotonic() + 30.0
+        while len(printed) < 80001 and time.monotonic() < end:
+            printed += self.session.printed()
+            time.sleep(0.02)
+        self.session.interrupt(number)
+        with self.assertRaises(Failure):
+            self.session.finish(number)
+        self.assertEqual(len(printed.replace("\n", "")), 80000)
+
+
 class Interrupts(Case):
     def build(self):
         self.session.exec(BALANCED.format(threads=1, synapse="static_synapse"))
