@@ -63,6 +63,7 @@ struct Context {
   std::optional<http::StaticFiles> desktop;  // the files of nest-desktop, if installed
   std::string desktop_index;                 // its index.html, pointed at this server
   Gate public_calls;
+  std::shared_ptr<std::uint64_t> public_bytes = std::make_shared<std::uint64_t>(0);  // of the answers to them that are on their way
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

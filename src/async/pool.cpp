@@ -1,5 +1,8 @@
 #include "async/pool.hpp"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -52,9 +55,12 @@ struct Pool::Impl {
   }
 };
 
-Pool::Pool(Loop& loop, std::size_t threads, std::size_t bound) : impl_(std::make_shared<Impl>(loop, bound)) {
+Pool::Pool(Loop& loop, std::size_t threads, std::size_t bound, int nice) : impl_(std::make_shared<Impl>(loop, bound)) {
   for (std::size_t i = 0; i < (threads ? threads : 1); ++i)
-    impl_->threads.emplace_back([impl = impl_.get()] { impl->work(); });
+    impl_->threads.emplace_back([impl = impl_.get(), nice] {
+      if (nice > 0) ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), nice);  // of this thread only
+      impl->work();
+    });
 }
 
 Pool::~Pool() {

@@ -18,8 +18,8 @@ namespace myelin::async {
 
 class Pool {
  public:
-  /// `bound` jobs may wait for a thread.
-  Pool(Loop& loop, std::size_t threads, std::size_t bound = 1024);
+  /// `bound` jobs may wait for a thread. `nice` above 0: others' threads come first.
+  Pool(Loop& loop, std::size_t threads, std::size_t bound = 1024, int nice = 0);
   ~Pool();  // runs what is queued, then joins. Destroy it before its loop.
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

@@ -13,6 +13,8 @@ namespace {
 
 using std::size_t;
 
+constexpr size_t ask_chunks = 64;  // between two questions whether to go on: about a millisecond
+
 std::vector<const Kernel*> find_kernels() {
   std::vector<const Kernel*> found{&kernel_portable()};
 #ifdef MYELIN_CELL_X86
@@ -135,7 +137,7 @@ Result<Batch> Batch::make(std::vector<Run> runs, const Limits& limits, size_t th
   return Batch(std::move(runs), kernel, lanes * std::min(share, kernel.vectors));
 }
 
-bool Batch::simulate(size_t slice) {
+bool Batch::simulate(size_t slice, const std::function<bool(double)>& go_on) {
   const size_t begin = slice * per_slice_, end = std::min(begin + per_slice_, runs_.size());
   const size_t lanes = kernel_->lanes, vectors = (end - begin + lanes - 1) / lanes, width = vectors * lanes;
   const auto block = std::make_unique<Block>();
@@ -156,6 +158,7 @@ bool Batch::simulate(size_t slice) {
   const std::uint32_t used = end - begin == 32 ? ~0U : (1U << (end - begin)) - 1;
   const HhRow* const table = hh_table().data();
   for (size_t first = 0; first < steps_; first += chunk_steps) {
+    if (go_on && first % (ask_chunks * chunk_steps) == 0 && !go_on(progress())) cancel();
     if (cancelled()) return false;
     const size_t steps = std::min(chunk_steps, steps_ - first);
     kernel_->advance(*block, table, vectors, first, steps);
@@ -188,10 +191,8 @@ Result<std::vector<Outcome>> simulate(std::vector<Run> runs, const Limits& limit
                                       const std::function<bool(double)>& go_on, const Kernel& kernel) {
   auto batch = Batch::make(std::move(runs), limits, 1, kernel);
   if (!batch) return batch.take_error();
-  for (size_t slice = 0; slice < batch->slices(); ++slice) {
-    if (go_on && !go_on(batch->progress())) batch->cancel();
-    if (!batch->simulate(slice)) return Error{Code::interrupted, "The runs were cancelled", {}};
-  }
+  for (size_t slice = 0; slice < batch->slices(); ++slice)
+    if (!batch->simulate(slice, go_on)) return Error{Code::interrupted, "The runs were cancelled", {}};
   return batch->take();
 }
 

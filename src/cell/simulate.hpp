@@ -58,8 +58,8 @@ class Batch {
   Batch& operator=(Batch&&) = delete;
 
   [[nodiscard]] std::size_t slices() const { return slices_; }
-  /// Thread-safe for different slices. false: cancelled, the slice's outcomes are worth nothing.
-  bool simulate(std::size_t slice);
+  /// Thread-safe for different slices. `go_on` as below. false: cancelled, the slice's outcomes are worth nothing.
+  bool simulate(std::size_t slice, const std::function<bool(double)>& go_on = {});
 
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }  // any thread
   [[nodiscard]] bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }

@@ -104,6 +104,30 @@ Task<void> stop_all(Stopper* stopper) {
   stopper->loop.stop();
 }
 
+// All that a user who was deactivated or deleted has running or waiting.
+struct Ending {
+  accounts::Accounts& accounts;
+  session::Manager& sessions;
+  session::Jobs& jobs;
+  function::Functions& functions;
+
+  void end_all_of(const std::string& user) {
+    jobs.end_all_of(user);
+    functions.end_all_of(user);
+    sessions.end_all_of(user, "user_ended", "the user's account was deactivated or deleted");
+  }
+};
+
+// A request that was let in just before may have begun something just after.
+Task<void> end_the_late(Ending* ending, std::string user) {
+  for (int look = 0; look < 3; ++look) {
+    co_await async::sleep_for(milliseconds(300));
+    auto* record = ending->accounts.who().user(user);
+    if (record && record->active) co_return;
+    ending->end_all_of(user);
+  }
+}
+
 Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, function::Drafts* drafts, async::Loop* loop, bool* failed) {
   std::string first = "nest";
   auto opened = co_await sessions->open(first);
@@ -141,7 +165,8 @@ class EngineWatch {
     auto now = stamp();
     if (now == seen_ && !pending_) return;
     seen_ = now;
-    pending_ = false;
+    // What changed just now may be half written, or change again within the clock's tick.
+    pending_ = fs::file_time_type::clock::now() - now < std::chrono::seconds(2);
     auto fresh = load(flags_, surroundings_);
     if (!fresh) {
       log::warning("engines stay as they are: " + fresh.error().message);
@@ -395,11 +420,12 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     background.spawn(functions.watch(), "functions watch");
     background.spawn(drafts.watch(), "drafts watch");
     // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
-    accounts.on_ended([&sessions, &jobs, &server](const accounts::Ended& ended) {
+    Ending ending{accounts, sessions, jobs, functions};
+    accounts.on_ended([&ending, &background, &server](const accounts::Ended& ended) {
       using What = accounts::Ended::What;
       if (ended.what == What::user) {
-        jobs.end_all_of(ended.id);
-        sessions.end_all_of(ended.id, "user_ended", "the user's account was deactivated or deleted");
+        ending.end_all_of(ended.id);
+        background.spawn(end_the_late(&ending, ended.id), "end of a user");
       }
       server.cut([&](std::string_view holder) {
         auto space = holder.find(' ');

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "accounts/identity.hpp"
-#include "function/declaration.hpp"
+#include "function/check.hpp"
 #include "session/session.hpp"
 
 namespace myelin::function {
@@ -46,6 +46,8 @@ struct Native {
   /// Many calls at once, where that is faster than one after another: a result for each of the first of them, as many as fit into memory
   /// together, at least one; may be missing.
   std::function<std::vector<Result<Answering>>(const std::vector<json::object>& calls, const std::function<bool()>& cancelled)> many = {};
+  /// What is too much for those without a token, of parameters that are right; may be missing.
+  std::function<std::vector<FieldError>(const json::object& parameters)> in_public = {};
   /// Its picture as PNG or SVG, likewise; may be missing.
   std::function<Result<std::string>(const json::object& parameters, bool svg, const std::function<bool()>& cancelled)> picture = {};
 };

@@ -18,6 +18,9 @@ namespace {
 using async::milliseconds;
 using async::Task;
 
+constexpr milliseconds session_grace{2'000};  // that a session has to give its names when the call's time is over
+constexpr int batch_nice = 10;
+constexpr std::uint64_t most_remembered_in_public = 1 << 20;  // bytes of a result: strangers must not push others' out
 constexpr std::uint64_t most_references = 56 << 20;  // bytes of files, runs and sessions that one call is given
 
 // Whether a number in the text has more digits than the server's JSON keeps.
@@ -102,7 +105,7 @@ Result<Terms> read_terms(const std::string& body) {
 }
 
 Functions::Functions(async::Loop& loop, async::Pool& pool, session::Manager& sessions, run::Runs& runs, session::Jobs& jobs, Options options)
-    : pool_(pool), native_pool_(loop, std::max(1u, std::thread::hardware_concurrency())), sessions_(sessions), runs_(runs), jobs_(jobs), options_(std::move(options)), runner_(sessions, options_.runner),
+    : pool_(pool), native_pool_(loop, std::max(1u, std::thread::hardware_concurrency())), batch_pool_(loop, std::max(1u, std::thread::hardware_concurrency()), 1024, batch_nice), sessions_(sessions), runs_(runs), jobs_(jobs), options_(std::move(options)), runner_(sessions, options_.runner),
       reader_(pool, sessions, runner_, options_.packages), catalog_(std::make_shared<Catalog>(loop, pool, reader_, options_.scripts ? options_.folder : std::filesystem::path())), cache_(options_.cache_bytes) {
   jobs_.add_again([this](session::User user, run::Record old) { return again(this, std::move(user), std::move(old)); });
 }
@@ -164,7 +167,7 @@ std::optional<std::string> Functions::key_of(const Asked& asked) const {
   return sha.hex();
 }
 
-Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& asked) {
+Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& asked, std::shared_ptr<Handle> handle, milliseconds deadline) {
   std::vector<Blob> blobs;
   std::uint64_t sum = 0;
   for (auto& parameter : asked.function->declaration.parameters) {
@@ -225,7 +228,20 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
           session::Call call;
           call.meta = R"({"method":"exec","envelope":"v1","content_type":"application/json","nonfinite":"bare"})";
           call.body = json::serialize(json::object{{"source", ""}, {"return", value->get_object().at("names")}});
-          auto answer = co_await session->call(std::move(call));
+          call.timeout = deadline;
+          Result<session::Answer> answer = Error{Code::internal, "", ""};
+          if (auto ticket = session->enqueue(std::move(call)); !ticket) {
+            answer = ticket.take_error();
+          } else {
+            handle->session = *session;
+            handle->ticket = *ticket;
+            bool finished = co_await session::Session::finished(*ticket, deadline);
+            if (!finished) session->cancel(*ticket, session_grace);
+            answer = co_await session->wait(*ticket);
+            handle->session.reset();
+            if (!finished) co_return Error{Code::deadline, parameter.name + ": the session was busy for as long as the call may take", ""};
+            if (handle->cancelled) co_return Error{Code::interrupted, "the call was cancelled before it began", ""};
+          }
           if (answer) {
             auto memfd = answer->memfd;
             rope = std::move(answer->rope);
@@ -277,9 +293,8 @@ json::object complete(const Asked& asked, const json::object& point) {
 }  // namespace
 
 Task<Result<std::vector<Result<session::Answer>>>> Functions::call_many(Asked asked, std::vector<json::object> points, std::shared_ptr<Handle> handle) {
-  std::string user = asked.user.id;
   const bool batch = asked.batch;
-  auto entered = co_await runner_.enter(user, batch, handle);
+  auto entered = co_await runner_.enter(asked.user.id, batch, handle);
   if (!entered) co_return entered.take_error();
   for (auto& point : points) point = complete(asked, point);
   auto of = asked.function;
@@ -295,15 +310,14 @@ Task<Result<std::vector<Result<session::Answer>>>> Functions::call_many(Asked as
     }
     return answers;
   };
-  auto answers = co_await async::on_pool(native_pool_, std::move(work));
-  runner_.leave(user, batch);
+  auto answers = co_await async::on_pool(batch ? batch_pool_ : native_pool_, std::move(work));
+  runner_.leave(handle);
   co_return answers;
 }
 
 Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Handle> handle, milliseconds deadline) {
-  std::string user = asked.user.id;
   const bool batch = asked.batch;
-  auto entered = co_await runner_.enter(user, batch, handle);
+  auto entered = co_await runner_.enter(asked.user.id, batch, handle);
   if (!entered) co_return entered.take_error();
   auto parameters = std::make_shared<json::object>(complete(asked, asked.more));
   auto of = asked.function;
@@ -321,24 +335,29 @@ Task<Result<session::Answer>> Functions::native(Asked asked, std::shared_ptr<Han
     if (!answer) return answer.take_error();
     return std::move(*answer).finish(bare ? "" : "{\"data\":", bare ? "" : ",\"stdout\":\"\"}");
   };
-  auto answer = co_await async::on_pool(native_pool_, std::move(work));
-  runner_.leave(user, batch);
+  auto answer = co_await async::on_pool(batch ? batch_pool_ : native_pool_, std::move(work));
+  runner_.leave(handle);
   if (!answer && std::chrono::steady_clock::now() > until) co_return Error{Code::deadline, "the call ran past its deadline", ""};
   co_return answer;
 }
 
 Task<Result<std::string>> Functions::compute(std::string user, std::function<Result<std::string>()> work) {
-  auto entered = co_await runner_.enter(user, false, std::make_shared<Handle>());
+  auto handle = std::make_shared<Handle>();
+  auto entered = co_await runner_.enter(user, false, handle);
   if (!entered) co_return entered.take_error();
   auto answer = co_await async::on_pool(native_pool_, std::move(work));
-  runner_.leave(user, false);
+  runner_.leave(handle);
   co_return answer;
 }
 
 Task<Result<Answered>> Functions::call(Asked asked, std::shared_ptr<Handle> handle) {
   auto of = asked.function;
+  const bool in_public = asked.in_public;
   auto checked = check(asked);
   if (!checked) co_return checked.take_error();
+  if (in_public && of->native && of->native->in_public) {
+    if (auto errors = of->native->in_public(complete(asked, asked.more)); !errors.empty()) co_return told(of->declaration, errors).take_error();
+  }
   auto key = key_of(asked);
   Answered answered;
   answered.cacheable = of->declaration.deterministic && !asked.seed && !has_references(of->declaration);
@@ -377,7 +396,7 @@ Task<Result<Answered>> Functions::call(Asked asked, std::shared_ptr<Handle> hand
     }
     std::string body = std::move(asked.body);
     if (has_references(of->declaration)) {
-      auto blobs = co_await references(asked);
+      auto blobs = co_await references(asked, handle, deadline);
       if (!blobs) co_return blobs.take_error();
       if (!blobs->empty()) {
         json::array entries;
@@ -410,7 +429,7 @@ Task<Result<Answered>> Functions::call(Asked asked, std::shared_ptr<Handle> hand
     answer = co_await runner_.run(std::move(work), handle);
   }
   if (!answer) co_return answer.take_error();
-  if (key) cache_.put(std::move(*key), *answer);
+  if (key && (!in_public || answer->rope.data_bytes() <= most_remembered_in_public)) cache_.put(std::move(*key), *answer);
   answered.answer = std::move(*answer);
   co_return answered;
 }

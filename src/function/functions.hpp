@@ -37,6 +37,7 @@ struct Asked {
   std::string picture;            // the media type of the picture that is wanted, instead of values
   std::chrono::milliseconds timeout{0};
   std::uint64_t memory_bytes = 0; // at most, where not 0
+  bool in_public = false;         // by somebody without a token: bounded further
   std::optional<std::uint64_t> seed;
   json::object more;              // parameters on top: a sweep's point
   bool bare = false;              // the value alone, without {"data": …}
@@ -71,6 +72,8 @@ class Functions {
   async::Task<Result<std::vector<Result<session::Answer>>>> call_many(Asked asked, std::vector<json::object> points, std::shared_ptr<Handle> handle);
   /// A computation of the server's own that is no catalogued function, in its user's turn among the calls. Errors: too_many, and `work`'s.
   async::Task<Result<std::string>> compute(std::string user, std::function<Result<std::string>()> work);
+  /// Cancels this user's calls, those that wait too.
+  void end_all_of(const std::string& user) { runner_.end_all_of(user); }
   /// What is wrong with the parameters, without a call.
   [[nodiscard]] static Result<void> check(const Asked& asked);
   /// What is wrong with these of its parameters, whatever the others are.
@@ -82,13 +85,14 @@ class Functions {
   struct Blob {
     std::string name, kind, id, bytes;
   };
-  async::Task<Result<std::vector<Blob>>> references(const Asked& asked);
+  async::Task<Result<std::vector<Blob>>> references(const Asked& asked, std::shared_ptr<Handle> handle, std::chrono::milliseconds deadline);
   async::Task<Result<session::Answer>> native(Asked asked, std::shared_ptr<Handle> handle, std::chrono::milliseconds deadline);
   [[nodiscard]] std::optional<std::string> key_of(const Asked& asked) const;
   static async::Task<Result<std::shared_ptr<session::Doing>>> again(Functions* self, session::User user, run::Record old);
 
   async::Pool& pool_;
-  async::Pool native_pool_;  // of its own: long computations must not keep those who encode and write waiting
+  // Of their own: long computations must not keep those who encode and write waiting, nor sweeps those who wait for one call.
+  async::Pool native_pool_, batch_pool_;
   session::Manager& sessions_;
   run::Runs& runs_;
   session::Jobs& jobs_;

@@ -301,6 +301,13 @@ Native run_cell() {
           .version = "2-" + std::string(cell::best_kernel().name),
           .call = [membranes](const json::object& given, Cancelled cancelled) { return numbers(*membranes, given, cancelled); },
           .many = [membranes](const std::vector<json::object>& calls, Cancelled cancelled) { return many(*membranes, calls, cancelled); },
+          .in_public =
+              [](const json::object& given) {
+                std::vector<FieldError> errors;
+                if (number(given.at("tstop")) > public_tstop_ms)
+                  errors.push_back({"tstop", "is at most " + std::to_string(static_cast<int>(public_tstop_ms)) + " ms without a token; sign in for more"});
+                return errors;
+              },
           .picture = picture};
 }
 

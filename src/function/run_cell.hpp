@@ -5,6 +5,9 @@
 
 namespace myelin::function {
 
+/// The longest run (ms) of run_cell without a token.
+constexpr double public_tstop_ms = 5'000;
+
 /// myelin.run_cell; see docs/functions.md for its results and their units.
 [[nodiscard]] Native run_cell();
 

@@ -26,22 +26,21 @@ std::string Handle::output() const { return session ? session->output_tail(16 * 
 
 // The one who waits longest among those whose user has the fewest running; points of sweeps only when nobody else waits.
 void Runner::admit() {
-  while (running_ < options_.calls && !waiting_.empty()) {
+  while (running_.size() < options_.calls && !waiting_.empty()) {
+    const auto batches = std::count_if(running_.begin(), running_.end(), [](auto& one) { return one.batch; });
     auto best = waiting_.end();
-    std::size_t fewest = 0;
+    std::ptrdiff_t fewest = 0;
     for (auto one = waiting_.begin(); one != waiting_.end(); ++one) {
-      if (one->batch && running_batch_ >= options_.batch) continue;
-      std::size_t mine = running_of_[one->user];
+      if (one->batch && static_cast<std::size_t>(batches) >= options_.batch) continue;
+      const auto mine = std::count_if(running_.begin(), running_.end(), [&](auto& other) { return other.user == one->user; });
       bool better = best == waiting_.end() || (best->batch && !one->batch) || (best->batch == one->batch && mine < fewest);
       if (!better) continue;
       best = one;
       fewest = mine;
     }
     if (best == waiting_.end()) return;
-    ++running_;
-    ++running_of_[best->user];
-    if (best->batch) ++running_batch_;
     auto handle = best->handle;
+    running_.push_back(std::move(*best));
     waiting_.erase(best);
     handle->admitted = true;
     handle->changed.pulse();
@@ -49,6 +48,8 @@ void Runner::admit() {
 }
 
 Task<Result<void>> Runner::enter(std::string user, bool batch, std::shared_ptr<Handle> handle) {
+  const Error cancelled{Code::interrupted, "the call was cancelled before it began", ""};
+  if (handle->cancelled) co_return cancelled;
   auto interactive = std::count_if(waiting_.begin(), waiting_.end(), [](auto& one) { return !one.batch; });
   if (!batch && static_cast<std::size_t>(interactive) >= options_.waiting)
     co_return Error{Code::too_many, std::to_string(interactive) + " calls of functions wait already: try again later", ""};
@@ -56,20 +57,24 @@ Task<Result<void>> Runner::enter(std::string user, bool batch, std::shared_ptr<H
   waiting_.push_back({user, batch, handle});
   admit();
   while (!handle->admitted && !handle->cancelled) co_await handle->changed.wait(milliseconds(60'000));
-  if (handle->admitted && handle->cancelled) leave(user, batch);
-  if (handle->cancelled) {
-    auto mine = std::find_if(waiting_.begin(), waiting_.end(), [&](auto& one) { return one.handle == handle; });
-    if (mine != waiting_.end()) waiting_.erase(mine);
-    co_return Error{Code::interrupted, "the call was cancelled before it began", ""};
-  }
-  co_return Result<void>{};
+  if (!handle->cancelled) co_return Result<void>{};
+  if (handle->admitted) leave(handle);
+  else waiting_.erase(std::find_if(waiting_.begin(), waiting_.end(), [&](auto& one) { return one.handle == handle; }));
+  co_return cancelled;
 }
 
-void Runner::leave(const std::string& user, bool batch) {
-  --running_;
-  if (batch) --running_batch_;
-  if (auto found = running_of_.find(user); found != running_of_.end() && --found->second == 0) running_of_.erase(found);
+void Runner::leave(const std::shared_ptr<Handle>& handle) {
+  running_.erase(std::find_if(running_.begin(), running_.end(), [&](auto& one) { return one.handle == handle; }));
   admit();
+}
+
+void Runner::end_all_of(const std::string& user) {
+  std::vector<std::shared_ptr<Handle>> handles;  // a cancelled one leaves its list
+  for (auto& one : running_)
+    if (one.user == user) handles.push_back(one.handle);
+  for (auto& one : waiting_)
+    if (one.user == user) handles.push_back(one.handle);
+  for (auto& handle : handles) handle->cancel(milliseconds(0));
 }
 
 std::string Runner::key_of(const Work& work) {
@@ -119,9 +124,8 @@ void Runner::tidy() {
 }
 
 Task<Result<session::Answer>> Runner::run(Work work, std::shared_ptr<Handle> handle) {
-  std::string user = work.user.id;
   const bool batch = work.batch;
-  auto entered = co_await enter(user, batch, handle);
+  auto entered = co_await enter(work.user.id, batch, handle);
   if (!entered) co_return entered.take_error();
   std::optional<session::Session> taken;
   std::string key = key_of(work);
@@ -133,7 +137,7 @@ Task<Result<session::Answer>> Runner::run(Work work, std::shared_ptr<Handle> han
   if (!taken) {
     auto made = begin(work);
     if (!made) {
-      leave(user, batch);
+      leave(handle);
       co_return made.take_error();
     }
     taken = *made;
@@ -159,7 +163,7 @@ Task<Result<session::Answer>> Runner::run(Work work, std::shared_ptr<Handle> han
   }
   session.end("deleted", "its call is over");
   if (answer) keep_spare(work);
-  leave(user, batch);
+  leave(handle);
   co_return answer;
 }
 

@@ -4,10 +4,10 @@
 
 #include <atomic>
 #include <deque>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "session/manager.hpp"
 
@@ -51,13 +51,15 @@ class Runner {
   async::Task<Result<session::Answer>> run(Work work, std::shared_ptr<Handle> handle);
   /// A place among those that run at once, for work that needs no sandbox.
   async::Task<Result<void>> enter(std::string user, bool batch, std::shared_ptr<Handle> handle);
-  void leave(const std::string& user, bool batch);
+  void leave(const std::shared_ptr<Handle>& handle);
+  /// Cancels what this user has waiting or running.
+  void end_all_of(const std::string& user);
   /// Ends spares that nobody needed for a while.
   void tidy();
   [[nodiscard]] const RunnerOptions& options() const { return options_; }
 
  private:
-  struct Waiting {
+  struct Place {
     std::string user;
     bool batch = false;
     std::shared_ptr<Handle> handle;
@@ -75,9 +77,8 @@ class Runner {
 
   session::Manager& sessions_;
   RunnerOptions options_;
-  std::size_t running_ = 0, running_batch_ = 0;
-  std::map<std::string, std::size_t> running_of_;
-  std::deque<Waiting> waiting_;
+  std::vector<Place> running_;
+  std::deque<Place> waiting_;
   std::deque<Spare> spares_;  // the oldest first
 };
 

@@ -258,13 +258,12 @@ class Sweeps::Sweep : public session::Doing {
   static Task<Result<session::Answer>> script(Sweep* self, std::size_t index, session::Session base) {
     auto handle = std::make_shared<Handle>();
     self->handles_.push_back(handle);
-    std::string user = self->user_.id;
     auto& runner = self->of_.functions_.runner();
-    auto entered = co_await runner.enter(user, true, handle);
+    auto entered = co_await runner.enter(self->user_.id, true, handle);
     self->handles_.erase(std::find(self->handles_.begin(), self->handles_.end(), handle));
     if (!entered) co_return entered.take_error();
     auto answer = co_await on_branch(self, index, base);
-    runner.leave(user, true);
+    runner.leave(handle);
     co_return answer;
   }
 
@@ -273,6 +272,10 @@ class Sweeps::Sweep : public session::Doing {
     auto branched = co_await self->of_.sessions_.branch(base, std::move(names));
     if (!branched) co_return branched.take_error();
     auto session = branched->front();
+    if (self->cancelled_) {
+      session.end("deleted", "its sweep was cancelled");
+      co_return Error{Code::interrupted, "the sweep was cancelled", ""};
+    }
     self->branches_.insert_or_assign(session.id(), session);
     session::Call call;
     call.meta = R"({"method":"exec","envelope":"v1","content_type":"application/json","nonfinite":"bare"})";

@@ -179,7 +179,7 @@ TEST_F(HangUpTest, AHandlerThatDidNotAskGoesOn) {
 
 TEST_F(HangUpTest, AStreamMayBeSilent) {
   Limits limits;
-  limits.write_timeout = limits.idle_timeout = limits.header_timeout = limits.body_window = 100ms;
+  limits.write_timeout = limits.idle_timeout = limits.header_timeout = limits.body_window = 400ms;
   start(limits);
   Client client(port);
   client.send(get("/events"));

@@ -501,7 +501,7 @@ TEST_F(HttpTest, StreamsWaitForTheReader) {
 
 TEST_F(HttpTest, SlowReadersAreClosed) {
   Limits limits;
-  limits.write_timeout = 200ms;
+  limits.write_timeout = 2s;
   start(limits);
   Client client(port, 4096);
   client.send(get("/large") + get("/large"));
@@ -518,7 +518,7 @@ TEST_F(HttpTest, SlowReadersAreClosed) {
 
 TEST_F(HttpTest, SlowHeadsAreRefused) {
   Limits limits;
-  limits.header_timeout = 200ms;
+  limits.header_timeout = 1s;
   start(limits);
   std::vector<std::unique_ptr<Client>> slow;
   for (int i = 0; i < 200; ++i) slow.push_back(std::make_unique<Client>(port));
@@ -555,7 +555,7 @@ TEST_F(HttpTest, IdleConnectionsAreClosed) {
 
 TEST_F(HttpTest, SlowBodiesAreRefused) {
   Limits limits;
-  limits.body_window = 200ms;
+  limits.body_window = 2s;
   limits.body_rate = 10000;
   start(limits);
   Client client(port);

@@ -95,6 +95,7 @@ struct Response {
   /// valid handshake), and the function then runs with it.
   std::function<Task<void>(std::shared_ptr<WebSocket>)> web_socket;
   std::string subprotocol;  // one that the client offered, or empty
+  std::shared_ptr<void> held;  // let go when the body has left
   std::string holder;       // whose it is while it streams or is a WebSocket: see Server::cut
 };
 

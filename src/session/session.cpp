@@ -689,6 +689,11 @@ Task<Result<Answer>> Session::wait(Ticket ticket) {
   co_return std::move(*job->result);
 }
 
+Task<bool> Session::finished(Ticket ticket, milliseconds patience) {
+  auto job = std::move(ticket.call);
+  co_return co_await job->done.wait(patience);
+}
+
 void Session::cancel(const Ticket& ticket, milliseconds grace) {
   if (impl_->running == ticket.call) {
     (void)interrupt(grace);

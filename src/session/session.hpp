@@ -123,6 +123,8 @@ class Session {
   /// The same in two steps.
   [[nodiscard]] Result<Ticket> enqueue(Call call);
   async::Task<Result<Answer>> wait(Ticket ticket);
+  /// Whether its answer is there within `patience`; wait() gives it.
+  static async::Task<bool> finished(Ticket ticket, std::chrono::milliseconds patience);
   /// Takes a waiting call out of the queue, or interrupts it when it runs (and kills the session when it has not ended after `grace`).
   void cancel(const Ticket& ticket, std::chrono::milliseconds grace);
   [[nodiscard]] bool is_running(const Ticket& ticket) const;

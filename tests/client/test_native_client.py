@@ -314,7 +314,7 @@ def test_loop_calls_and_errors(served):
 def test_a_job_is_waited_for_with_its_progress(contract):
     with contract.client().session("python") as session:
         seen = []
-        job = session.submit("import time\nfor i in range(5):\n    progress(i / 5, i, 5)\n    time.sleep(0.05)\na = 3", returns="a", title="t")
+        job = session.submit("import time\nfor i in range(40):\n    progress(i / 40, i, 40)\n    time.sleep(0.05)\na = 3", returns="a", title="t")
         assert job.wait(lambda j: seen.append(j.progress)) is job
         assert seen[-1] == 1.0 and any(p is not None and p < 1 for p in seen)
         assert job.state == "done" and job.result().data == 3 and job in contract.client().jobs()

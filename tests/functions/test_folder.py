@@ -1,6 +1,7 @@
 """Functions of the operator's folder: dropping a file makes routes; what is wrong with one stays its own matter."""
 
 import concurrent.futures
+import http.client
 import io
 import json
 import os
@@ -9,8 +10,8 @@ import zipfile
 
 import pytest
 
-from conftest import wait_until
-from functions.conftest import call, value
+from conftest import add_user, wait_until
+from functions.conftest import Folder, call, value
 
 TYPED = """
     from typing import Annotated, Literal, Optional
@@ -244,12 +245,31 @@ def test_floods_and_large_results(folder, client):
 def test_a_file_replaced_while_it_is_called(folder, client):
     folder.put("changing.py", "def version():\n    import time\n    time.sleep(0.5)\n    return 1\n")
     assert value(client, "changing.version") == 1
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        first = pool.submit(value, client, "changing.version")
-        time.sleep(0.2)
-        folder.put("changing.py", "def version(): return 2\n")
-        assert value(client, "changing.version") == 2
-        assert first.result() == 1
+    first = client.post("/v1/functions/changing.version", {}, headers={"Prefer": "respond-async"})
+    assert first.status == 202, first  # from here on its code is settled
+    folder.put("changing.py", "def version(): return 2\n")
+    assert value(client, "changing.version") == 2
+    path = first.headers["location"]
+    wait_until(lambda: client.get(path).json()["state"] == "done", "the first call")
+    assert client.get(path + "/result").json()["data"] == 1
+
+
+def test_calls_of_a_deactivated_user_do_not_begin(make_server):
+    server = make_server(functions={"calls": 1})
+    Folder(server.data / "functions").put("long.py", "import time\ndef wait(n: int):\n    time.sleep(60)\n    return n\n")
+    user = add_user(server, "dora")
+    dora = server.client(server.client().post("/v1/tokens", {"name": "t", "user": "dora"}).json()["token"])
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(call, dora, "long.wait", n=n) for n in range(4)]  # one runs, the others wait
+        time.sleep(2)
+        began = time.monotonic()
+        assert server.client().request("PATCH", "/v1/users/" + user["id"], json_body={"active": False}).status == 200
+        for one in asked:
+            try:
+                assert one.result().status != 200
+            except (http.client.HTTPException, ConnectionError):
+                pass  # it was cut
+        assert time.monotonic() - began < 50
 
 
 def test_deterministic_results_are_remembered(folder, client, user):

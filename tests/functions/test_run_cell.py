@@ -1,5 +1,9 @@
 """The server's own function run_cell, and what may be called without a token."""
 
+import http.client
+import json
+import socket
+
 import pytest
 from conftest import wait_until
 
@@ -111,6 +115,39 @@ def test_without_a_token(functions_server, client):
     assert nobody.post("/v1/functions/run_cell", {"parameters": {"tstop": 10}}, headers={"Accept": "text/csv"}).status == 401
     assert nobody.post("/v1/sweeps", {"function": "myelin.run_cell"}).status == 401
     assert nobody.get("/v1/packages").status == 401
+
+
+def test_without_a_token_little_is_computed_and_held(make_server):
+    server = make_server()
+    nobody = server.client(None)
+    refused = nobody.post("/v1/functions/run_cell", {"parameters": {"tstop": 5001, "dur": [1, 9]}})
+    assert refused.status == 422 and refused.json()["errors"][0]["field"] == "tstop", refused
+    assert server.client().post("/v1/functions/run_cell", {"parameters": {"tstop": 5001, "dur": [1, 9], "fi": False}}).status == 200
+    held, statuses = [], []
+    for i in range(60):  # 3 MB each, and nobody reads them
+        body = json.dumps({"parameters": {"tstop": 5000, "dur": [1, 9], "amp": i / 1000, "fi": False}})
+        connection = http.client.HTTPConnection(*server.address, timeout=60)
+        connection.connect()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.request("POST", "/v1/functions/run_cell", body, {"Content-Type": "application/json"})
+        statuses.append(connection.getresponse().status)
+        held.append(connection)
+    assert statuses[0] == 200 and statuses[-1] == 429 and set(statuses) == {200, 429}, statuses
+    assert nobody.post("/v1/functions/run_cell", {"parameters": {"tstop": 20, "dur": [1, 9], "fi": False}}).status == 200
+    for connection in held:
+        connection.close()
+    wait_until(lambda: nobody.post("/v1/functions/run_cell", {"parameters": {"tstop": 5000, "dur": [1, 9], "fi": False}}).status == 200, "room again")
+
+
+def test_a_call_does_not_wait_for_a_sweep(functions_server, client):
+    body = {"function": "run_cell", "parameters": {"tstop": 10000, "dur": [100, 9000], "traces": False}, "grid": {"amp": [1 + i / 1000 for i in range(300)]}}
+    sweep = client.post("/v1/sweeps", body).json()["id"]
+    wait_until(lambda: client.get("/v1/sweeps/" + sweep).json()["state"] == "running", "the sweep")
+    assert client.post("/v1/functions/run_cell", {"parameters": {"tstop": 100, "dur": [10, 90], "amp": 0.123}}).status == 200
+    seen = client.get("/v1/sweeps/" + sweep).json()
+    assert seen["state"] == "running" and seen["done"] == 0, "it came only after points of the sweep"
+    assert client.post("/v1/jobs/%s/cancel" % sweep, {}).status == 202
+    wait_until(lambda: client.get("/v1/sweeps/" + sweep).json()["state"] == "cancelled", "its end")
 
 
 def test_no_function_answers_without_a_token_where_that_is_off(make_server):

@@ -143,6 +143,7 @@ def test_work_quota(victim):
 
 def test_endless_output(victim, others):
     thread, box = in_background(victim.exec, "while True: print('x' * 1000)")
+    wait_until(lambda: Client_(victim).get("/v1/sessions/%s" % session_of(victim)).json().get("state") == "busy", "a busy session")
     for _ in range(5):
         others.check()
         time.sleep(0.2)
@@ -352,7 +353,7 @@ def test_sigterm_with_calls_in_flight(make_server):
     server = make_server()
     quick = Session(server.client(), "python", "quick")
     endless = Session(server.client(), "python", "endless")
-    quick_call = in_background(quick.exec, "import time\ntime.sleep(2)\na = 'finished'", "a")
+    quick_call = in_background(quick.exec, "import time\ntime.sleep(5)\na = 'finished'", "a")
     endless_call = in_background(lambda: _ignore(endless.exec, "while True: pass"))
     wait_until(lambda: quick.status().json()["state"] == endless.status().json()["state"] == "busy", "two busy sessions")
     children = descendants(server.process.pid)
@@ -361,7 +362,7 @@ def test_sigterm_with_calls_in_flight(make_server):
     answer = quick_call[1][0]
     assert (answer.status == 200 and answer.json()["data"] == "finished") or answer.status in (410, 503), answer
     endless_call[0].join(60)
-    wait_until(lambda: not [p for p in children if is_running(p)], "no orphan is left", 10)
+    wait_until(lambda: not [p for p in children if is_running(p)], "no orphan is left")
 
 
 def test_one_server_per_data_folder(make_server):

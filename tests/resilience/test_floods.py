@@ -431,13 +431,22 @@ def test_bodies_that_wait_leave_room_for_others(make_server):
     large = json.dumps({"source": "1", "more": "x" * (60 << 20)})
     head = {"Content-Type": "application/json"}
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(ann.post, session.path + "/exec", {"source": "import time; time.sleep(6)"})]
-        time.sleep(0.5)
-        asked += [pool.submit(ann.request, "POST", session.path + "/exec", large, head) for _ in range(4)]
-        time.sleep(3)
+        asked = [pool.submit(ann.post, session.path + "/exec", {"source": "import time; time.sleep(600)"})]
+        wait_until(lambda: session.status().json()["state"] == "busy", "a busy session")
+
+        def send():
+            try:
+                return ann.request("POST", session.path + "/exec", large, head).status
+            except (BrokenPipeError, ConnectionResetError):
+                return 503  # refused before the body was through
+
+        sent = [pool.submit(send) for _ in range(4)]
+        wait_until(lambda: any(one.done() for one in sent), "a refusal")
         other = Session(ben, "python")
         assert other.value("a = 1", "a") == 1
-        statuses = [one.result().status for one in asked]
+        session.client.post(session.path + "/interrupt", {})
+        statuses = [one.result() for one in sent]
+        asked[0].result()
     assert 503 in statuses, statuses
 
 

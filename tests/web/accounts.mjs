@@ -273,10 +273,10 @@ const jobs = {
 
     await page.getByRole('link', { name: 'Audit log' }).click();
     await page.getByLabel('What').selectOption('user.remove');
-    await page.waitForTimeout(500);
+    await page.waitForFunction(() => { const rows = [...document.querySelectorAll('tbody tr')]; return rows.length && rows.every((row) => row.textContent.includes('user.remove')); });
     const removed = await page.locator('tbody tr').allTextContents();
     await page.getByLabel('What').selectOption('');
-    await page.waitForTimeout(500);
+    await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 50);
     await picture(page, 'audit');
     const rows = await page.locator('tbody tr').count();
     await page.getByRole('button', { name: 'Older entries' }).click();
@@ -336,7 +336,7 @@ const jobs = {
       await visitor.goto('about:blank');
       await visitor.goto(links[kind]);
       await visitor.locator('h1').filter({ hasText: known[kind + 'Name'] }).waitFor();
-      await visitor.waitForTimeout(800);
+      await visitor.getByText(kind === 'session' ? 'seen by all' : known.runName).first().waitFor();
       await picture(visitor, 'shared-' + kind);
       views[kind] = { address: visitor.url(), buttons: await visitor.getByRole('button').allTextContents(), links: await visitor.locator('header nav').count(),
         editors: await visitor.locator('.cm-content').count(), alerts: await visitor.getByRole('alert').allTextContents(), text: await visitor.locator('main').textContent() };

@@ -80,6 +80,7 @@ const jobs = {
     await script(page, 'x = 3\nprint("before")\ny = x / 0\n');
     await page.keyboard.press('Control+Enter');
     await page.locator('.cm-wrong').waitFor();
+    await page.locator('.out pre.text', { hasText: 'before' }).waitFor();
     const wrong = await page.locator('.cm-wrong').textContent();
     const said = await page.locator('.cm-said').textContent();
     const output = await page.locator('.out').textContent();

@@ -12,7 +12,6 @@ const picture = (page, name, options = {}) => (shots ? page.screenshot({ path: `
 /** A visitor with a token; without one: who has not signed in. */
 async function enter(token, path = '/functions', options = {}) {
   const one = await visitor(browser, base, options);
-  one.page.setDefaultTimeout(12_000);
   if (token) {
     await one.page.goto(`${base}/app/#token=${token}`);
     await one.page.locator('nav[aria-label=Main]').waitFor();
@@ -132,9 +131,8 @@ const jobs = {
     await run(page);
     await result(page).getByRole('alert').waitFor();
     const failed = await result(page).getByRole('alert').textContent();
-    await open(page, 'kinds.slow');
+    await open(page, 'kinds.endless');
     await run(page);
-    await page.waitForTimeout(400);
     const running = await page.getByRole('button', { name: /Running/ }).textContent();
     await page.getByRole('button', { name: '■ Cancel' }).click();
     await page.getByRole('button', { name: '▶ Run' }).waitFor();

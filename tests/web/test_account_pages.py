@@ -49,7 +49,7 @@ def test_a_user_signs_in_by_password_works_and_signs_out(lab):
     assert "myelin-token" not in seen["kept"] and GOOD not in seen["kept"] and "accessToken" not in seen["kept"]
     assert "one two" in seen["output"] and "reconnecting" not in " ".join(seen["pills"]) and seen["user"] == "anna"
     assert "Runs" in seen["nav"] and "Users" not in seen["nav"]
-    assert seen["left"] == [] and seen["otherAfter"] < 3000 and "ended" in seen["otherSaid"]
+    assert seen["left"] == [] and seen["otherAfter"] < 15_000 and "ended" in seen["otherSaid"]
 
 
 def test_a_password_that_an_admin_knows_is_changed_before_all_else(lab):
@@ -68,7 +68,7 @@ def test_refusals_say_why_and_how_long(lab):
     add(lab, "anna")
     seen = visit("refused", lab, user="anna", inactive="gone", password=GOOD)
     assert "not active" in seen["inactive"]
-    assert re.fullmatch(r"Too many failed attempts: wait \d+ s\.", seen["wait"]) and seen["disabled"]
+    assert re.fullmatch(r"Too many failed attempts: wait \d+ (s|minutes)\.", seen["wait"]) and seen["disabled"]
     assert seen["later"] != seen["wait"]
 
 
@@ -114,7 +114,7 @@ def test_admins_manage_users_and_read_what_was_done(lab):
     seen = visit("users", lab, admin="root of all", user="anna", password=GOOD)
     assert "already" in seen["taken"] and "/app/#reset=" in seen["link"]
     assert len(seen["found"]) == 1 and seen["found"][0].startswith("anna")
-    assert seen["outAfter"] < 3000 and "ended" in seen["outSaid"] and "not active" in seen["refused"]
+    assert seen["outAfter"] < 15_000 and "ended" in seen["outSaid"] and "not active" in seen["refused"]
     assert "last admin" in seen["last"] and seen["role"] == "admin"
     assert len(seen["removed"]) == 2 and "carla" in seen["removed"][0] and "root of all" in seen["removed"][0]
     assert seen["rows"] == 50 and seen["all"] > 50

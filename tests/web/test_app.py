@@ -99,7 +99,7 @@ def test_a_network_moves_and_its_branch_is_compared(make_server):
     if lacks(server, "stream"):
         pytest.skip("this server has no streams")
     seen = visit("branch", server)
-    assert seen["counts"] > 2  # the raster grew while it ran
+    assert seen["counts"] > 1  # the raster grew while it ran
     assert seen["ink"][0] > 3000 and seen["plots"][:2] == ["Spikes · all", "Rate"]
     assert "First difference" in seen["numbers"] and seen["branches"] == 1
     assert float(re.search(r"First difference([\d.]+) ms", seen["numbers"]).group(1)) > 1000

@@ -56,6 +56,9 @@ OTHERS = {
         def fails(x: float = 1.0):
             raise RuntimeError("not today")
 
+        def endless():
+            time.sleep(600)
+
         def slow(n: Annotated[int, Range(1, 500)] = 1):
             time.sleep(0.6)
             return {"n": n}

@@ -253,7 +253,7 @@ for what in ("r.n_events = 1", "r.time_in_steps = True", "r.events = {}", "r.get
 
     def test_begins_during_a_simulation(self):
         build = BALANCED.format(threads=2, synapse="stdp_synapse")
-        steps = "nest.Simulate(1500.)\n"
+        steps = "nest.Simulate(6000.)\n"
         plain = self.follower()
         plain.exec(build + steps)
         wanted = plain.exec(COLLECT, "answers", "rows")["data"]
@@ -425,12 +425,17 @@ class Traces(unittest.TestCase):
     def test_followed_in_the_middle_of_a_run(self):
         session = self.follower(False)
         session.exec(CELL)
-        number = session.start("exec", json.dumps({"source": "h.tstop = 1e4\nh.finitialize(-65); h.continuerun(2000)"}).encode(), envelope="v1", content_type="application/json")
+        number = session.start("exec", json.dumps({"source": "h.finitialize(-65); h.continuerun(1e7)"}).encode(), envelope="v1", content_type="application/json")
         while session.frame()[0] != protocol.PROGRESS:
             pass
         session.follow(running=True)
-        session.finish(number)
-        self.assertEqual(self.traces(session)["v"], tuple(session.exec("d = [list(t), list(v)]", "d")["data"]))
+        while not any(e.get("label") == "v" for e in session.data):
+            self.assertNotIn(session.one()[0], (protocol.RESULT, protocol.ERROR))
+        session.interrupt(number)
+        with self.assertRaisesRegex(Exception, "interrupted"):
+            session.finish(number)
+        got = session.exec("d = [list(t), list(v)]", "d")["data"]
+        self.assertEqual(self.traces(session)["v"], tuple(got))
 
     def test_times(self):
         session = self.follower()

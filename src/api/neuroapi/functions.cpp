@@ -15,6 +15,7 @@
 #include "cell/picture.hpp"
 #include "cell/simulate.hpp"
 #include "function/functions.hpp"
+#include "function/run_cell.hpp"
 
 namespace myelin::api::neuroapi {
 namespace {
@@ -91,8 +92,8 @@ Result<cell::Parameters> cell_of(const Value::Object& arguments, bool is_public)
   }
   if (cell.diam == 0) return refused("hocobj_call error: hoc_execerror: soma diameter diam = 0. Setting to 1e-6");
   const cell::Limits limits;
-  if (is_public && cell.tstop > public_tstop_ms && std::isfinite(cell.tstop))
-    return refused("tstop is at most " + std::to_string(static_cast<int>(public_tstop_ms)) + " ms without a token; with one, " +
+  if (is_public && cell.tstop > function::public_tstop_ms && std::isfinite(cell.tstop))
+    return refused("tstop is at most " + std::to_string(static_cast<int>(function::public_tstop_ms)) + " ms without a token; with one, " +
                    std::to_string(static_cast<int>(limits.tstop_ms)) + " ms");
   if (auto fits = cell::check(cell, limits); !fits) return fits.take_error();
   return cell;

@@ -12,7 +12,4 @@ namespace myelin::api::neuroapi {
 /// token (Role::anonymous) has smaller limits.
 async::Task<Result<std::string>> call_function(Context& context, accounts::Identity who, std::string name, std::string params_json);
 
-/// The longest run (ms) of run_cell without a token.
-constexpr double public_tstop_ms = 5'000;
-
 }  // namespace myelin::api::neuroapi

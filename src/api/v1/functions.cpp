@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds public_time{10'000};          // of a call without a token
 constexpr std::uint64_t public_memory = 512ull << 20;
+constexpr std::uint64_t public_bytes = 128ull << 20;  // of answers to such calls that have not left yet;
+constexpr std::uint64_t public_small = 64 << 10;      // so small ones always go
 constexpr std::chrono::hours job_kept{24};
 constexpr std::chrono::minutes export_kept{10};  // of a call whose answer is a file
 
@@ -140,6 +142,13 @@ Result<std::string> picture_of(const session::Answer& answer) {
   return bytes;
 }
 
+// Room for an answer until it has left: who reads slowly without a token must not fill the memory. Null: there is none.
+std::shared_ptr<void> hold(const std::shared_ptr<std::uint64_t>& sum, std::uint64_t bytes) {
+  if (bytes > public_small && *sum + bytes > public_bytes) return nullptr;
+  *sum += bytes;
+  return std::shared_ptr<std::uint64_t>(sum.get(), [sum, bytes](std::uint64_t* of) { *of -= bytes; });
+}
+
 Task<void> cancel_when_gone(std::shared_ptr<async::Event> gone, std::shared_ptr<function::Handle> handle, milliseconds grace) {
   bool left = co_await gone->wait();
   if (left) handle->cancel(grace);
@@ -222,6 +231,7 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
     place = std::move(entered);
     call.timeout = call.timeout.count() > 0 ? std::min(call.timeout, public_time) : public_time;
     call.memory_bytes = public_memory;
+    call.in_public = true;
   }
   if (!later && !terms->keep && !as_file) {
     call.picture = form.picture;
@@ -231,6 +241,11 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
     if (asked.request.gone) asked.request.gone->set();
     if (!answered) co_return call_problem(answered.error());
     http::Response response;
+    std::shared_ptr<void> held;
+    if (asked.who.role == accounts::Role::anonymous) {
+      held = hold(context.public_bytes, answered->answer.rope.data_bytes());
+      if (!held) co_return call_problem(Error{Code::too_many, "too many large answers without a token are on their way; try again in a few seconds, or sign in", ""});
+    }
     if (!form.picture.empty()) {
       auto bytes = picture_of(answered->answer);
       if (!bytes) co_return call_problem(bytes.error());
@@ -239,6 +254,7 @@ Task<http::Response> invoke(Context& context, Asked asked, function::FunctionPtr
     } else {
       response = respond(context, std::move(answered->answer), wanted, true);
     }
+    response.held = std::move(held);
     if (answered->cacheable) response.headers.set("Myelin-Cache", answered->hit ? "hit" : "miss");
     response.headers.set("Myelin-Function", of->id + "@" + of->version);
     co_return response;

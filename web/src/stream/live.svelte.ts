@@ -154,6 +154,8 @@ export class LiveSession {
     this.keptRun = null;
     this.unstreamed = '';
     this.began_at = Date.now();
+    // What is printed before the stream is there would not be in it.
+    for (const patience = Date.now() + 2000; this.stream === 'connecting' && Date.now() < patience;) await new Promise((done) => setTimeout(done, 20));
     const began = performance.now();
     try {
       const answer = await app.client.exec(this.id, source, { return: returns, keep, ...(title ? { title } : {}) });
