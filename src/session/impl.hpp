@@ -170,7 +170,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   ManagerOptions options;
   std::map<std::string, std::unique_ptr<worker::Engine>> engines;
   std::set<std::string> withdrawn;  // of these: those that wait for the end of their sessions
-  std::map<std::string, Clock::time_point> engine_used;
+  std::map<std::string, Clock::time_point> engine_used, engine_renewed;
   std::map<std::string, std::shared_ptr<Session::Impl>> live;             // by id
   using Key = std::tuple<std::string, std::string, std::string>;         // owner, engine, name
   std::map<Key, std::shared_ptr<Session::Impl>> by_name;                  // live, or ended and not yet told
@@ -185,6 +185,7 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   Result<void> may_add(const User& user, const std::string& engine, std::size_t more);
   void put(std::shared_ptr<Session::Impl> session);
   [[nodiscard]] bool has_engine(const std::string& name) const { return engines.count(name) > 0 && withdrawn.count(name) == 0; }
+  static async::Task<void> warm(std::shared_ptr<Impl> self, std::string engine);
   void start_engine(worker::EngineOptions of);
   void forget(const Session::Impl& session);
   static async::Task<Result<os::CgroupGroup>> make_group(std::shared_ptr<Impl> self, std::string name, Limits limits, pid_t pid);

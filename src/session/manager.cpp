@@ -20,6 +20,7 @@ using async::milliseconds;
 using async::Task;
 
 constexpr std::chrono::hours cause_kept{7 * 24};
+constexpr std::chrono::seconds renew_pause{10};  // between two tries to start a zygote that died
 constexpr std::chrono::minutes engine_idle{30};  // a zygote that nobody used so long ends; the first engine's stays
 
 }  // namespace
@@ -77,13 +78,16 @@ Task<Result<void>> Manager::open(std::string first) {
   self->tasks.spawn(Impl::watch(self), "session watch");
   if (self->engines.count(first)) {
     self->engine_used[first] = Clock::time_point::max();  // kept
-    auto warm = [](std::shared_ptr<Impl> owner, std::string name) -> Task<void> {
-      auto ready = co_await owner->engines[name]->ready();
-      if (!ready) log::error("engine " + name + " is not available: " + ready.error().message);
-    };
-    self->tasks.spawn(warm(self, first), "engine start");
+    self->tasks.spawn(Impl::warm(self, first), "engine start");
   }
   co_return Result<void>{};
+}
+
+Task<void> Manager::Impl::warm(std::shared_ptr<Impl> self, std::string name) {
+  auto found = self->engines.find(name);
+  if (found == self->engines.end()) co_return;
+  auto ready = co_await found->second->ready();
+  if (!ready) log::error("engine " + name + " is not available: " + ready.error().message);
 }
 
 Result<void> Manager::Impl::may_add(const User& user, const std::string& engine, std::size_t more) {
@@ -208,6 +212,12 @@ void Manager::Impl::end_idle(Clock::time_point now) {
                                        std::to_string(session->limits.idle.count() / 1000) + " s without a call");
   }
   for (auto& [name, used] : engine_used) {
+    const bool wanted = used == Clock::time_point::max() || now - used <= engine_idle;
+    // A zygote that died is there again before somebody needs it.
+    if (wanted && engines[name]->info() && engines[name]->zygote_pid() < 0 && now - engine_renewed[name] > renew_pause) {
+      engine_renewed[name] = now;
+      tasks.spawn(warm(shared_from_this(), name), "engine start");
+    }
     if (used == Clock::time_point::max()) continue;
     if (sessions_of[name] > 0) used = now;
     else if (now - used > engine_idle && engines[name]->running()) {

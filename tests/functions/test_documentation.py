@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, Session, wait_until
 from functions.conftest import call, value
 from myelin.client import Client
 
@@ -24,6 +24,15 @@ def test_calls(examples, client):
     for name, parameters, wanted in found:
         data = value(client, name, **json.loads(parameters))
         assert not wanted or data == json.loads(wanted)
+
+
+def test_the_cell_on_neuron(client):
+    engine, source = re.search(r"<!-- session: (\S+) -->\n```python\n(.*?)```", TEXT, re.DOTALL).groups()
+    session = Session(client, engine)
+    session.client.timeout = 600  # a compiler runs
+    here = value(client, "run_cell", amp=0.1)["frequency"]
+    assert session.value(source + "frequency = frequency.tolist()", "frequency") == here
+    session.delete()
 
 
 def test_refusals(examples, client):

@@ -59,7 +59,7 @@ Task<http::Response> engines(Context& context, Asked asked) {
                    {"import_ms", info ? json::value(info->import_ms) : json::value(nullptr)},
                    {"python", asked.who.scopes ? std::string() : options.python}, {"preload", std::move(preload)}, {"added", options.added}};
     std::string why = info ? info->why_no_branches : "";
-    o["branches"] = why.empty();
+    o["branches"] = info ? json::value(why.empty()) : json::value(nullptr);  // not known before it was started once
     o["saves"] = info && info->saves;
     o["why_not"] = why.empty() ? json::value(nullptr) : json::value(why);
     out.push_back(std::move(o));

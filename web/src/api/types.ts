@@ -14,7 +14,7 @@ export interface Checkpoint { id: string; name: string | null; session: string; 
 
 export interface Engine {
   name: string; version?: string; versions?: Record<string, string>; ready: boolean; import_ms?: number;
-  branches?: boolean; saves?: boolean; why_not?: string | null; python?: string; preload?: string[]; added?: boolean;
+  branches?: boolean | null; saves?: boolean; why_not?: string | null; python?: string; preload?: string[]; added?: boolean;
 }
 
 export interface Status {
