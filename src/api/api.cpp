@@ -138,12 +138,28 @@ bool same_origin(const http::Request& request, std::string_view origin) {
   return scheme_end != std::string_view::npos && http::iequals(origin.substr(scheme_end + 3), request.headers.get("Host"));
 }
 
-// A browser sends its cookies with whatever page asks: only this server's own pages may change something by them. A read changes nothing,
-// and what it answers no other page can see; a WebSocket has no such bound.
-bool from_own_page(const http::Request& request) {
-  const bool reads = (request.method == "GET" || request.method == "HEAD") && !request.wants_web_socket();
-  if (reads) return true;
+// What a browser says of requests without an Origin, such as those of an <img> or a link: a page of another site or port made this one.
+bool of_another_site(const http::Request& request) {
+  std::string_view site = request.headers.get("Sec-Fetch-Site");
+  return site == "cross-site" || site == "same-site";
+}
+
+// A link is followed to what anybody may read, which does nothing.
+bool opens_page(const http::Request& request, Owner owner) {
+  if (request.method != "GET" || request.headers.get("Sec-Fetch-Mode") != "navigate") return false;
+  switch (owner) {
+    case Owner::native: return v1::is_open(request.method, request.path);
+    case Owner::neuroapi: return request.path == "/swagger-ui";
+    case Owner::nest: return request.path == "/";
+    default: return true;
+  }
+}
+
+// A browser sends its cookies with whatever page asks: only this server's own pages may call by them.
+bool from_own_page(const http::Request& request, Owner owner) {
   if (auto* origin = request.headers.find("Origin")) return same_origin(request, *origin);
+  const bool reads = (request.method == "GET" || request.method == "HEAD") && !request.wants_web_socket();
+  if (reads) return !of_another_site(request) || opens_page(request, owner);
   return request.headers.get("Sec-Fetch-Site") == "same-origin";
 }
 
@@ -172,8 +188,9 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.
     const std::string* origin = request.headers.find("Origin");
-    if (origin && !same_origin(request, *origin) && !context_.origins.match(*origin)) {
-      if (owner == Owner::native) return http::problem(403, "forbidden", "this origin may not call: add it to cors_origins");
+    const bool known = origin ? same_origin(request, *origin) || context_.origins.match(*origin) : !of_another_site(request) || opens_page(request, owner);
+    if (!known) {
+      if (owner == Owner::native) return http::problem(403, "forbidden", origin ? "this origin may not call: add it to cors_origins" : "a page of another site may not call");
       return http::reply(403, "text/html; charset=utf-8", "Forbidden origin");
     }
     request.context = accounts::local_identity();
@@ -189,7 +206,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     // A cookie is for the pages' own calls; a token that was sent, right or wrong, is what counts.
     if (!identity && owner == Owner::native && !has_token(request)) identity = context_.accounts->who().identify_cookie(cookie_of(request));
   }
-  if (identity && identity->by_cookie && !from_own_page(request))
+  if (identity && identity->by_cookie && !from_own_page(request, owner))
     return http::problem(403, "foreign_origin", "a sign-in by cookie is for this server's own pages; programs send a token");
   if (!identity && context_.accounts->who().blind() && (has_token(request) || !cookie_of(request).empty())) {
     auto response = http::problem(503, "unavailable", "the accounts cannot be read at the moment; try again in a few seconds");
