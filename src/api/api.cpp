@@ -46,19 +46,6 @@ Owner owner_of(const http::Request& request) {
 // NEST Server has no page to send a browser to.
 bool on_own_port(const http::Request& request) { return request.listener != static_cast<unsigned>(Face::all); }
 
-// Host without its port, lower-case, without the brackets of an IPv6 address.
-std::string host_name(std::string_view host) {
-  std::string out;
-  if (!host.empty() && host.front() == '[') {
-    out = host.substr(1, host.find(']') - 1);
-  } else {
-    out = host.substr(0, host.find(':'));
-  }
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (!out.empty() && out.back() == '.') out.pop_back();
-  return out;
-}
-
 // By its form only: 127.0.0.1.evil.example and bad.cafe.fa.de are names, which anybody may point anywhere.
 bool ipv4(const std::string& name) {
   return name.find_first_not_of("0123456789.") == std::string::npos && std::count(name.begin(), name.end(), '.') == 3;
@@ -169,7 +156,7 @@ bool from_own_page(const http::Request& request, Owner owner) {
 std::optional<http::Response> Api::check(http::Request& request) const {
   const Settings& settings = context_.settings;
   if (request.remote_address != "unix") {
-    std::string host = host_name(request.headers.get("Host"));
+    std::string host = http::host_name(request.headers.get("Host"));
     bool known = host.empty() || loopback(host) || (settings.any_host && numeric(host)) ||
                  std::find(settings.hosts.begin(), settings.hosts.end(), host) != settings.hosts.end();
     if (!known)

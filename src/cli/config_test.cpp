@@ -255,8 +255,15 @@ TEST_F(ConfigTest, NestServersVariablesThatDoNothingAreNamed) {
   EXPECT_EQ(c.limits.call_deadline_s, 0u);
 }
 
+TEST_F(ConfigTest, HostsAreComparedWithoutCase) {
+  auto c = loaded({{"host", "Lab.Example"}, {"allow_plain_http", "true"}, {"allowed_hosts", "Lab.Example,B.example:8443,[::1]"}});
+  EXPECT_EQ(c.host, "lab.example");
+  EXPECT_EQ(c.allowed_hosts, (std::vector<std::string>{"lab.example", "b.example", "::1"}));
+  EXPECT_NE(refused({{"allowed_hosts", "https://lab.example"}}).find("names, such as"), std::string::npos);
+}
+
 TEST_F(ConfigTest, NoAuthOnLoopbackOnly) {
-  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"}) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LocalHost"}) {
     EXPECT_EQ(loaded({{"auth", "none"}, {"host", host}}).auth, Auth::none) << host;
   }
   for (const char* host : {"0.0.0.0", "::", "lab.example", "127.0.0.1.example", "10.0.0.1", "127.0.0.256"}) {

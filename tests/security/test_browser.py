@@ -106,6 +106,16 @@ def test_own_names_are_served(server):
             assert server.client().get("/v1/health", headers={"Host": name}).status == 200, name
 
 
+def test_names_are_known_however_they_are_written(make_server):
+    for url in ("https://[2001:DB8::1]:8443/sim", "https://Sim.Example:8443"):
+        running = make_server(allowed_hosts=["Lab.Example", "B.example:443"], public_url=url)
+        own = url.partition("://")[2].partition("/")[0]
+        for host in ("lab.example", "Lab.Example", "LAB.EXAMPLE:80", "b.example", own, own.lower()):
+            assert running.client().get("/v1/health", headers={"Host": host}).status == 200, host
+        for host in ("other.example", "[2001:db8::2]"):
+            assert running.client().get("/v1/health", headers={"Host": host}).status in (400, 421), host
+
+
 @pytest.mark.parametrize("path", ["/app/", "/desktop/"])
 def test_pages_can_not_be_framed(server, path):
     answer = server.client(token=None).get(path)
