@@ -43,7 +43,6 @@ Owner owner_of(const http::Request& request) {
   return Owner::nest;
 }
 
-// NEST Server has no page to send a browser to.
 bool on_own_port(const http::Request& request) { return request.listener != static_cast<unsigned>(Face::all); }
 
 // By its form only: 127.0.0.1.evil.example and bad.cafe.fa.de are names, which anybody may point anywhere.
@@ -88,6 +87,18 @@ bool wants_page(const http::Request& request) {
   auto html = accept.find("text/html");
   auto json = accept.find("application/json");
   return html != std::string_view::npos && html < json;
+}
+
+// Whoever opens the server's address in a browser is sent to the page, which signs in. NEST Server has none.
+bool goes_to_page(const http::Request& request) {
+  return request.path == "/" && (request.method == "GET" || request.method == "HEAD") && wants_page(request) && !on_own_port(request);
+}
+
+http::Response to_page() {
+  auto response = http::reply(302, "text/plain; charset=utf-8", "See /app/\n");
+  response.headers.set("Location", "/app/");
+  response.headers.set("Vary", "Accept");
+  return response;
 }
 
 // Who a request is really from, where a proxy that is listed speaks for others: the last address that no listed proxy has.
@@ -219,7 +230,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     response.headers.set("WWW-Authenticate", "Bearer");
     return response;
   }
-  if (request.path == "/" && wants_page(request) && !on_own_port(request)) return std::nullopt;  // redirected to the page, which signs in
+  if (goes_to_page(request)) return std::nullopt;
   http::Response response = http::reply(403, "text/html; charset=utf-8", "Unauthorized");
   nest::add_cors(context_, request, response, false);
   return response;
@@ -231,10 +242,8 @@ bool Api::handle_now(http::Request& request, http::Response& response) {
     response = std::move(*refused);
     return true;
   }
-  if (wants_page(request) && !on_own_port(request)) {
-    response = http::reply(302, "text/plain; charset=utf-8", "See /app/\n");
-    response.headers.set("Location", "/app/");
-    response.headers.set("Vary", "Accept");
+  if (goes_to_page(request)) {
+    response = to_page();
     return true;
   }
   auto version = nest::version_now(context_);
@@ -266,6 +275,7 @@ Task<http::Response> Api::handle(http::Request request) {
     case Owner::neuroapi: co_return co_await neuroapi::handle(context_, std::move(request));
     case Owner::nest: break;
   }
+  if (goes_to_page(request)) co_return to_page();
   nest::Route route = nest::route_of(request.path);
   http::Response response;
   http::Request head;  // what CORS needs, after the request has gone on
