@@ -201,7 +201,7 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
   }
   if (route.kind == Route::Kind::exec && !context.settings.exec)
     co_return error_page(403, "The route `/exec` has been disabled. Please contact the server administrator.");
-  if (is_json(request)) {
+  if (is_json(request) && route.kind != Route::Kind::list) {  // which has no arguments
     auto checked = co_await check_body(context, request.body);
     if (!checked)
       co_return error_page(400, "The browser (or proxy) sent a request that this server could not understand. (" +
