@@ -223,6 +223,13 @@ def test_a_header_names_the_kernel_too(server):
     assert client.request("GET", "/api/network_size", headers={"Myelin-Kernel": "../x"}).status == 400
 
 
+def test_too_many_kernels_are_told_as_what_they_are(make_server):
+    client = make_server(limits={"max_sessions_per_user": 1}).client()
+    assert client.get("/api/network_size").json() == 0
+    answer = client.kernel("more").get("/api/network_size")
+    assert answer.status == 400 and answer.json()["message"].startswith("TooManySessions: you have 1 session"), answer
+
+
 def test_progress_of_a_running_simulation(server):
     import threading
 

@@ -223,7 +223,11 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
     const bool reset = co_await async::on_pool(context.pool, std::move(look));
     if (reset) session = co_await context.sessions.kernel(user, engine, route.kernel, own, true);
   }
-  if (!session) co_return call_error(session.error());
+  if (!session) {
+    // Of calls it would be the queue.
+    if (session.error().code == Code::too_many) co_return failure("TooManySessions: " + session.error().message);
+    co_return call_error(session.error());
+  }
 
   bool reads = route.kind == Route::Kind::list || (route.kind == Route::Kind::call && only_reads(route.name));
   session::Call call{meta_of(route, request, wanted), std::move(request.body), reads};
