@@ -208,6 +208,9 @@ TEST_F(ConfigTest, PlainHttpForOthersMustBeAskedFor) {
   EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"public_url", "https://lab.example"}, {"trusted_proxies", "10.0.0.1"}}).host, "0.0.0.0");
   EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"tls_cert", "/c"}, {"tls_key", "/k"}}).host, "0.0.0.0");
   EXPECT_NE(refused({{"tls_cert", "/c"}}).find("set tls_key too"), std::string::npos);
+  const char* remedy = "MYELIN_ALLOW_PLAIN_HTTP=true nest-server start";
+  EXPECT_NE(refused({{"host", "0.0.0.0"}, {"nest_face", "true"}}).find(remedy), std::string::npos);
+  EXPECT_EQ(refused({{"host", "0.0.0.0"}}).find(remedy), std::string::npos);
 }
 
 TEST_F(ConfigTest, NestServersVariablesWork) {
