@@ -184,7 +184,12 @@ TEST_F(ConfigTest, WrongTypesAreNamed) {
   EXPECT_EQ(refused_file("mount = 3\n"), "1: mount must be written as [[mount]]");
   EXPECT_EQ(refused_file("[[mount]]\nmode='ro'\n"), "1: a mount needs a path");
   EXPECT_EQ(refused_file("[engine.nest.limits]\nbody_mib = 3\n"),
-            "2: engine.nest.limits.body_mib holds for the whole server or per user; set it in [limits]");
+            "2: engine.nest.limits.body_mib holds for the whole server; set it in [limits]");
+  EXPECT_EQ(refused_file("[user.anna.limits]\njson_depth = 3\n"), "2: user.anna.limits.json_depth holds for the whole server; set it in [limits]");
+  EXPECT_EQ(refused_file("[user.anna.limits]\nscratch = '1MiB'\n"),
+            "2: user.anna.limits.scratch holds for the whole server or per engine; set it in [limits] or [engine.NAME.limits]");
+  EXPECT_EQ(refused_file("[engine.nest.limits]\nwork_quota = '1MiB'\n"),
+            "2: engine.nest.limits.work_quota holds for the whole server or per user; set it in [limits] or [user.NAME.limits]");
   EXPECT_EQ(refused_file("port = \n").substr(0, 2), "1:");
   EXPECT_EQ(refused_file("token = 'two words'\n").find("two words"),
             std::string::npos);  // a secret is not repeated
