@@ -113,7 +113,7 @@ def test_header_too_large(small):
             pass
         assert status_of(small.read_all(connection)) in (431, None)
     answer = small.client().get("/", headers={"X-Big": "x" * 12000})
-    assert answer.status == 431
+    assert answer.status == 431 and answer.headers["content-type"] == "application/problem+json" and answer.json()["code"] == "header_too_large"
     still_well(small)
 
 
