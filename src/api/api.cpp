@@ -43,21 +43,7 @@ Owner owner_of(const http::Request& request) {
   return Owner::nest;
 }
 
-// NEST Server has no page to send a browser to.
 bool on_own_port(const http::Request& request) { return request.listener != static_cast<unsigned>(Face::all); }
-
-// Host without its port, lower-case, without the brackets of an IPv6 address.
-std::string host_name(std::string_view host) {
-  std::string out;
-  if (!host.empty() && host.front() == '[') {
-    out = host.substr(1, host.find(']') - 1);
-  } else {
-    out = host.substr(0, host.find(':'));
-  }
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (!out.empty() && out.back() == '.') out.pop_back();
-  return out;
-}
 
 // By its form only: 127.0.0.1.evil.example and bad.cafe.fa.de are names, which anybody may point anywhere.
 bool ipv4(const std::string& name) {
@@ -103,6 +89,18 @@ bool wants_page(const http::Request& request) {
   return html != std::string_view::npos && html < json;
 }
 
+// Whoever opens the server's address in a browser is sent to the page, which signs in. NEST Server has none.
+bool goes_to_page(const http::Request& request) {
+  return request.path == "/" && (request.method == "GET" || request.method == "HEAD") && wants_page(request) && !on_own_port(request);
+}
+
+http::Response to_page() {
+  auto response = http::reply(302, "text/plain; charset=utf-8", "See /app/\n");
+  response.headers.set("Location", "/app/");
+  response.headers.set("Vary", "Accept");
+  return response;
+}
+
 // Who a request is really from, where a proxy that is listed speaks for others: the last address that no listed proxy has.
 std::string client_address(const Settings& settings, const http::Request& request) {
   auto listed = [&](std::string_view address) {
@@ -138,12 +136,28 @@ bool same_origin(const http::Request& request, std::string_view origin) {
   return scheme_end != std::string_view::npos && http::iequals(origin.substr(scheme_end + 3), request.headers.get("Host"));
 }
 
-// A browser sends its cookies with whatever page asks: only this server's own pages may change something by them. A read changes nothing,
-// and what it answers no other page can see; a WebSocket has no such bound.
-bool from_own_page(const http::Request& request) {
-  const bool reads = (request.method == "GET" || request.method == "HEAD") && !request.wants_web_socket();
-  if (reads) return true;
+// What a browser says of requests without an Origin, such as those of an <img> or a link: a page of another site or port made this one.
+bool of_another_site(const http::Request& request) {
+  std::string_view site = request.headers.get("Sec-Fetch-Site");
+  return site == "cross-site" || site == "same-site";
+}
+
+// A link is followed to what anybody may read, which does nothing.
+bool opens_page(const http::Request& request, Owner owner) {
+  if (request.method != "GET" || request.headers.get("Sec-Fetch-Mode") != "navigate") return false;
+  switch (owner) {
+    case Owner::native: return v1::is_open(request.method, request.path);
+    case Owner::neuroapi: return request.path == "/swagger-ui";
+    case Owner::nest: return request.path == "/";
+    default: return true;
+  }
+}
+
+// A browser sends its cookies with whatever page asks: only this server's own pages may call by them.
+bool from_own_page(const http::Request& request, Owner owner) {
   if (auto* origin = request.headers.find("Origin")) return same_origin(request, *origin);
+  const bool reads = (request.method == "GET" || request.method == "HEAD") && !request.wants_web_socket();
+  if (reads) return !of_another_site(request) || opens_page(request, owner);
   return request.headers.get("Sec-Fetch-Site") == "same-origin";
 }
 
@@ -153,7 +167,7 @@ bool from_own_page(const http::Request& request) {
 std::optional<http::Response> Api::check(http::Request& request) const {
   const Settings& settings = context_.settings;
   if (request.remote_address != "unix") {
-    std::string host = host_name(request.headers.get("Host"));
+    std::string host = http::host_name(request.headers.get("Host"));
     bool known = host.empty() || loopback(host) || (settings.any_host && numeric(host)) ||
                  std::find(settings.hosts.begin(), settings.hosts.end(), host) != settings.hosts.end();
     if (!known)
@@ -172,8 +186,9 @@ std::optional<http::Response> Api::check(http::Request& request) const {
   if (!settings.auth) {
     // Without a token any page could call: only pages of known origins may.
     const std::string* origin = request.headers.find("Origin");
-    if (origin && !same_origin(request, *origin) && !context_.origins.match(*origin)) {
-      if (owner == Owner::native) return http::problem(403, "forbidden", "this origin may not call: add it to cors_origins");
+    const bool known = origin ? same_origin(request, *origin) || context_.origins.match(*origin) : !of_another_site(request) || opens_page(request, owner);
+    if (!known) {
+      if (owner == Owner::native) return http::problem(403, "forbidden", origin ? "this origin may not call: add it to cors_origins" : "a page of another site may not call");
       return http::reply(403, "text/html; charset=utf-8", "Forbidden origin");
     }
     request.context = accounts::local_identity();
@@ -189,7 +204,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     // A cookie is for the pages' own calls; a token that was sent, right or wrong, is what counts.
     if (!identity && owner == Owner::native && !has_token(request)) identity = context_.accounts->who().identify_cookie(cookie_of(request));
   }
-  if (identity && identity->by_cookie && !from_own_page(request))
+  if (identity && identity->by_cookie && !from_own_page(request, owner))
     return http::problem(403, "foreign_origin", "a sign-in by cookie is for this server's own pages; programs send a token");
   if (!identity && context_.accounts->who().blind() && (has_token(request) || !cookie_of(request).empty())) {
     auto response = http::problem(503, "unavailable", "the accounts cannot be read at the moment; try again in a few seconds");
@@ -215,7 +230,7 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     response.headers.set("WWW-Authenticate", "Bearer");
     return response;
   }
-  if (request.path == "/" && wants_page(request) && !on_own_port(request)) return std::nullopt;  // redirected to the page, which signs in
+  if (goes_to_page(request)) return std::nullopt;
   http::Response response = http::reply(403, "text/html; charset=utf-8", "Unauthorized");
   nest::add_cors(context_, request, response, false);
   return response;
@@ -227,10 +242,8 @@ bool Api::handle_now(http::Request& request, http::Response& response) {
     response = std::move(*refused);
     return true;
   }
-  if (wants_page(request) && !on_own_port(request)) {
-    response = http::reply(302, "text/plain; charset=utf-8", "See /app/\n");
-    response.headers.set("Location", "/app/");
-    response.headers.set("Vary", "Accept");
+  if (goes_to_page(request)) {
+    response = to_page();
     return true;
   }
   auto version = nest::version_now(context_);
@@ -262,6 +275,7 @@ Task<http::Response> Api::handle(http::Request request) {
     case Owner::neuroapi: co_return co_await neuroapi::handle(context_, std::move(request));
     case Owner::nest: break;
   }
+  if (goes_to_page(request)) co_return to_page();
   nest::Route route = nest::route_of(request.path);
   http::Response response;
   http::Request head;  // what CORS needs, after the request has gone on

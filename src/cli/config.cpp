@@ -345,7 +345,9 @@ Result<Config> load(const Flags& flags, const Surroundings& around) {
   auto plain_to_others = [&](const std::string& host) {
     if (!mistakes.empty() || is_loopback(host) || config.tls_cert || behind_proxy || config.allow_plain_http) return;
     mistakes.push_back("passwords and tokens would go over the network as plain text at " + host +
-                       ": set tls_cert and tls_key, or public_url = \"https://…\" with trusted_proxies for a proxy in front, or allow_plain_http = true in a network of your own");
+                       (config.nest_face ? ": if that is a network of your own, or a container whose port only this machine reaches, start it as "
+                                           "`MYELIN_ALLOW_PLAIN_HTTP=true nest-server start …`. Else" : ":") +
+                       " set tls_cert and tls_key, or public_url = \"https://…\" with trusted_proxies for a proxy in front, or allow_plain_http = true in a network of your own");
   };
   for (const auto* face : {&config.nest_listen, &config.neuroapi_listen})
     if (mistakes.empty() && *face && config.auth == Auth::none && !is_loopback((*face)->host))

@@ -126,8 +126,9 @@ void FileReader::limits(const toml::table& table, const std::string& prefix, Lim
     if (spec == limit_specs().end()) {
       unknown(line, prefix, name, known);
     } else if (allowed != nullptr && !((*spec).*allowed)) {
-      mistake(line, prefix + spec->key + " holds for the whole server or per user; set it " +
-                        (spec->user ? "in [limits] or [user.NAME.limits]" : "in [limits]"));
+      mistake(line, prefix + spec->key + (spec->user     ? " holds for the whole server or per user; set it in [limits] or [user.NAME.limits]"
+                                          : spec->engine ? " holds for the whole server or per engine; set it in [limits] or [engine.NAME.limits]"
+                                                         : " holds for the whole server; set it in [limits]"));
     } else {
       auto value = given(node);
       std::string must_be = value ? set_limit(to, *spec, *value) : "a simple value";

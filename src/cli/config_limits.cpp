@@ -15,7 +15,7 @@ const std::vector<LimitSpec>& limit_specs() {
       {"memory_per_session", nullptr, &Limits::memory_per_session, 0, 0, true, true, true},
       {"pids", &Limits::pids, nullptr, 1, 4194304, false, true, true},
       {"files", &Limits::files, nullptr, 16, 1048576, false, true, true},
-      {"scratch", nullptr, &Limits::scratch, 0, 0, false, true, true},
+      {"scratch", nullptr, &Limits::scratch, 0, 0, false, true, false},  // sandboxes are made before it is known for whom
       {"queue", &Limits::queue, nullptr, 1, 100000, false, true, true},
       {"stdout_mib", &Limits::stdout_mib, nullptr, 1, 65536, false, true, true},
       {"cpu_weight", &Limits::cpu_weight, nullptr, 1, 10000, false, true, true},

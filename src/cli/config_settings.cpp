@@ -1,6 +1,7 @@
 #include "cli/config_settings.hpp"
 
 #include "accounts/passwords.hpp"
+#include "http/text.hpp"
 
 namespace myelin::cli::conf {
 
@@ -13,7 +14,7 @@ const std::vector<Setting>& settings() {
          if (text.empty() || text.find_first_of(" /\t\n@?#") != std::string::npos)
            return "a host name or IP address";
          if (text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
-         c.host = text;
+         c.host = lower(text);
          return {};
        }},
       {"port", "port to listen at; 0 picks a free one (52425)",
@@ -94,7 +95,14 @@ const std::vector<Setting>& settings() {
       {"cors_origins", "origins whose pages may call, separated by commas",
        [](Config& c, const Given& g) { return set_list(c.cors_origins, g); }},
       {"allowed_hosts", "further names this server is called by, separated by commas",
-       [](Config& c, const Given& g) { return set_list(c.allowed_hosts, g); }},
+       [](Config& c, const Given& g) -> std::string {
+         auto bad = set_list(c.allowed_hosts, g);
+         for (auto& name : c.allowed_hosts) {
+           if (name.find('/') != std::string::npos) return "names, such as lab.example";
+           name = http::host_name(name);
+         }
+         return bad;
+       }},
       {"public_url", "the address users see, where a proxy stands in front",
        [](Config& c, const Given& g) -> std::string {
          std::string text;

@@ -184,7 +184,12 @@ TEST_F(ConfigTest, WrongTypesAreNamed) {
   EXPECT_EQ(refused_file("mount = 3\n"), "1: mount must be written as [[mount]]");
   EXPECT_EQ(refused_file("[[mount]]\nmode='ro'\n"), "1: a mount needs a path");
   EXPECT_EQ(refused_file("[engine.nest.limits]\nbody_mib = 3\n"),
-            "2: engine.nest.limits.body_mib holds for the whole server or per user; set it in [limits]");
+            "2: engine.nest.limits.body_mib holds for the whole server; set it in [limits]");
+  EXPECT_EQ(refused_file("[user.anna.limits]\njson_depth = 3\n"), "2: user.anna.limits.json_depth holds for the whole server; set it in [limits]");
+  EXPECT_EQ(refused_file("[user.anna.limits]\nscratch = '1MiB'\n"),
+            "2: user.anna.limits.scratch holds for the whole server or per engine; set it in [limits] or [engine.NAME.limits]");
+  EXPECT_EQ(refused_file("[engine.nest.limits]\nwork_quota = '1MiB'\n"),
+            "2: engine.nest.limits.work_quota holds for the whole server or per user; set it in [limits] or [user.NAME.limits]");
   EXPECT_EQ(refused_file("port = \n").substr(0, 2), "1:");
   EXPECT_EQ(refused_file("token = 'two words'\n").find("two words"),
             std::string::npos);  // a secret is not repeated
@@ -208,6 +213,9 @@ TEST_F(ConfigTest, PlainHttpForOthersMustBeAskedFor) {
   EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"public_url", "https://lab.example"}, {"trusted_proxies", "10.0.0.1"}}).host, "0.0.0.0");
   EXPECT_EQ(loaded({{"host", "0.0.0.0"}, {"tls_cert", "/c"}, {"tls_key", "/k"}}).host, "0.0.0.0");
   EXPECT_NE(refused({{"tls_cert", "/c"}}).find("set tls_key too"), std::string::npos);
+  const char* remedy = "MYELIN_ALLOW_PLAIN_HTTP=true nest-server start";
+  EXPECT_NE(refused({{"host", "0.0.0.0"}, {"nest_face", "true"}}).find(remedy), std::string::npos);
+  EXPECT_EQ(refused({{"host", "0.0.0.0"}}).find(remedy), std::string::npos);
 }
 
 TEST_F(ConfigTest, NestServersVariablesWork) {
@@ -255,8 +263,15 @@ TEST_F(ConfigTest, NestServersVariablesThatDoNothingAreNamed) {
   EXPECT_EQ(c.limits.call_deadline_s, 0u);
 }
 
+TEST_F(ConfigTest, HostsAreComparedWithoutCase) {
+  auto c = loaded({{"host", "Lab.Example"}, {"allow_plain_http", "true"}, {"allowed_hosts", "Lab.Example,B.example:8443,[::1]"}});
+  EXPECT_EQ(c.host, "lab.example");
+  EXPECT_EQ(c.allowed_hosts, (std::vector<std::string>{"lab.example", "b.example", "::1"}));
+  EXPECT_NE(refused({{"allowed_hosts", "https://lab.example"}}).find("names, such as"), std::string::npos);
+}
+
 TEST_F(ConfigTest, NoAuthOnLoopbackOnly) {
-  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"}) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LocalHost"}) {
     EXPECT_EQ(loaded({{"auth", "none"}, {"host", host}}).auth, Auth::none) << host;
   }
   for (const char* host : {"0.0.0.0", "::", "lab.example", "127.0.0.1.example", "10.0.0.1", "127.0.0.256"}) {

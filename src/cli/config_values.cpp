@@ -166,7 +166,7 @@ std::string set_address(std::optional<FaceAddress>& to, const Given& given) {
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   else if (host.find(':') != std::string::npos) return must_be;
   if (!port || *port > 65535 || host.find_first_of(" /\t\n@?#") != std::string::npos) return must_be;
-  to = FaceAddress{std::move(host), static_cast<std::uint16_t>(*port)};
+  to = FaceAddress{lower(host), static_cast<std::uint16_t>(*port)};
   return {};
 }
 

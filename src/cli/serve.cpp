@@ -80,13 +80,6 @@ std::string join(const std::vector<std::string>& parts) {
   return out;
 }
 
-std::string host_of_url(const std::string& url) {
-  auto begin = url.find("://");
-  if (begin == std::string::npos) return "";
-  std::string rest = url.substr(begin + 3);
-  return rest.substr(0, rest.find_first_of(":/"));
-}
-
 struct Stopper {
   async::Loop& loop;
   http::Server& server;
@@ -363,7 +356,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     context.settings.json_depth = config.limits.json_depth;
     context.settings.hosts = config.allowed_hosts;
     context.settings.hosts.push_back(config.host);
-    if (auto name = host_of_url(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
+    if (auto name = accounts::oidc::host_of(config.public_url); !name.empty()) context.settings.hosts.push_back(name);
     context.settings.proxies = config.trusted_proxies;
     context.settings.public_url = config.public_url;
     auto any = [](const std::string& at) { return at == "0.0.0.0" || at == "::"; };

@@ -319,7 +319,12 @@ void Connection::on_read(const error_code& ec, std::size_t n) {
 /// An answer of the server itself to what it can't accept; the connection ends.
 void Connection::refuse(const Refusal& refusal) {
   ++server_->metrics.errors;
-  auto response = reply(refusal.status, "text/plain; charset=utf-8", std::string(refusal.why) + "\n");
+  const char* code = refusal.status == 431   ? "header_too_large"
+                     : refusal.status == 408 ? "timeout"
+                     : refusal.status == 429 ? "too_many"
+                     : refusal.status == 503 ? "unavailable"
+                                             : nullptr;
+  auto response = code ? problem(refusal.status, code, refusal.why) : reply(refusal.status, "text/plain; charset=utf-8", std::string(refusal.why) + "\n");
   if (refusal.status == 503 || refusal.status == 429) response.headers.add("Retry-After", "1");
   keep_alive_ = false;
   request_.method.clear();

@@ -743,7 +743,10 @@ TEST_F(HttpTest, UnixSocket) {
   EXPECT_TRUE(second.listen_unix(path, 0600).ok());
   EXPECT_FALSE(second.listen_unix(folder, 0600).ok());
   EXPECT_FALSE(second.listen_unix(folder + std::string(200, 'x'), 0600).ok());
-  EXPECT_FALSE(second.listen("not-numeric", 0).ok());
+  EXPECT_TRUE(second.listen("LOCALHOST", 0).ok());  // as a name, looked up
+  const auto unknown = second.listen("no such name", 0);
+  ASSERT_FALSE(unknown.ok());
+  EXPECT_NE(unknown.error().message.find("no such name: "), std::string::npos);
   const auto taken = second.listen("127.0.0.1", 1);
   (void)taken;
   std::filesystem::remove_all(folder);

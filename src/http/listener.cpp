@@ -1,6 +1,7 @@
 #include "http/listener.hpp"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -59,7 +60,16 @@ Result<std::shared_ptr<Listener>> Listener::tcp(async::Loop& loop, const std::st
     v6.sin6_port = htons(port);
     size = sizeof v6;
   } else {
-    return Error{Code::bad_request, "can't listen on " + host + ": give a numeric address or localhost", {}};
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE;
+    if (const int failed = ::getaddrinfo(host.c_str(), nullptr, &hints, &found); failed != 0)
+      return Error{Code::bad_request, "can't listen on " + host + ": " + ::gai_strerror(failed), {}};
+    size = found->ai_addrlen;
+    std::memcpy(&address, found->ai_addr, size);
+    ::freeaddrinfo(found);
+    (address.ss_family == AF_INET ? v4.sin_port : v6.sin6_port) = htons(port);
   }
   const auto where = host + ":" + std::to_string(port);
   auto fd = stream_socket(address.ss_family);

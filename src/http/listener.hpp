@@ -19,7 +19,7 @@ class Listener {
  public:
   using Admit = std::function<void(os::UniqueFd fd, std::string address, int family)>;
 
-  /// A numeric address or "localhost", port 0: a free one.
+  /// A numeric address, or a name, looked up at once: its first address ("localhost" is 127.0.0.1). Port 0: a free one.
   [[nodiscard]] static Result<std::shared_ptr<Listener>> tcp(async::Loop& loop, const std::string& host,
                                                              std::uint16_t port);
   /// A Unix socket with these permissions; replaces a stale one, refuses a live one.

@@ -331,6 +331,13 @@ TEST(Text, PercentAndQuery) {
   EXPECT_FALSE(query_value("a=1", "b"));
 }
 
+TEST(Text, HostNames) {
+  for (const char* same : {"lab.example", "Lab.Example", "LAB.EXAMPLE:8443", "lab.example.", "lab.example.:80"}) EXPECT_EQ(host_name(same), "lab.example") << same;
+  for (const char* same : {"[::1]", "[::1]:52425", "::1"}) EXPECT_EQ(host_name(same), "::1") << same;
+  EXPECT_EQ(host_name("[FE80::1]:1"), "fe80::1");
+  for (const char* none : {"", ":80", "."}) EXPECT_EQ(host_name(none), "") << none;
+}
+
 TEST(Text, CookiesAndDates) {
   EXPECT_EQ(cookie_value("a=1; sid=\"x y\";b", "sid"), "x y");
   EXPECT_EQ(cookie_value("a=1;b=2", "b"), "2");

@@ -154,6 +154,17 @@ constexpr const char* month_names[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 }  // namespace
 
+std::string host_name(std::string_view host) {
+  if (host.starts_with('['))
+    host = host.substr(1, host.find(']') - 1);
+  else if (std::count(host.begin(), host.end(), ':') < 2)  // else an IPv6 address without brackets
+    host = host.substr(0, host.find(':'));
+  if (host.ends_with('.')) host.remove_suffix(1);
+  std::string out(host);
+  std::transform(out.begin(), out.end(), out.begin(), lower);
+  return out;
+}
+
 std::string http_date(std::time_t time) {
   std::tm tm{};
   gmtime_r(&time, &tm);

@@ -1,5 +1,5 @@
 #pragma once
-// The small grammars of HTTP: percent-encoding, query strings, tokens, dates, cookies. Pure functions.
+// The small grammars of HTTP: percent-encoding, query strings, tokens, hosts, dates, cookies. Pure functions.
 
 #include <ctime>
 #include <optional>
@@ -26,6 +26,8 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::optional<std::string> query_value(std::string_view query, std::string_view name);
 /// The cookie's value in a Cookie header.
 [[nodiscard]] std::optional<std::string> cookie_value(std::string_view header, std::string_view name);
+/// The host of a Host field, as names are compared: lower-case, without port, brackets and last dot.
+[[nodiscard]] std::string host_name(std::string_view host);
 [[nodiscard]] std::string http_date(std::time_t time);  // IMF-fixdate
 [[nodiscard]] std::optional<std::time_t> parse_http_date(std::string_view text);
 

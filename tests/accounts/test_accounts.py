@@ -162,6 +162,15 @@ def test_a_browsers_cookie(desk):
     assert make({"Cookie": cookie, "Sec-Fetch-Site": "cross-site"}).status == 403
     made = make(own)
     assert made.status == 201 and made.json()["user"] == "bella"
+    # Nor does another page read by it, not even one of another port of this host; a link opens what anybody may read.
+    foreign = ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site"})
+    for method in ("GET", "HEAD"):
+        for more in foreign:
+            assert nobody.request(method, "/v1/me", headers=dict(more, Cookie=cookie)).status == 403, (method, more)
+    link = {"Cookie": cookie, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate"}
+    assert nobody.get("/v1/me", headers=link).status == 403 and nobody.get("/v1/docs", headers=link).status == 200
+    for more in (own, {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}, {"Cookie": cookie, "Sec-Fetch-Site": "none"}):
+        assert nobody.get("/v1/me", headers=more).status == 200, more
     # It counts for /v1 only; and a wrong token beside it stays wrong.
     assert nobody.get("/api/", headers=own).status == 403
     assert nobody.post("/exec", {"source": "a=1"}, headers=own).status == 403

@@ -62,6 +62,11 @@ def test_start_status_pid_restart_stop(command):
     assert again.returncode == 1 and "NEST Server is not running at http://127.0.0.1:%s." % port in again.stdout, again
 
 
+def test_plain_http_to_others_is_refused_with_the_remedy(command):
+    refused = command("start", "-h", "0.0.0.0", "-p", str(free_port()))
+    assert refused.returncode == 1 and "MYELIN_ALLOW_PLAIN_HTTP=true nest-server start" in refused.stderr, refused
+
+
 def test_wrong_options_start_nothing(command):
     wrong = command("start", "-z")
     assert wrong.returncode != 0 and "Usage" in wrong.stdout + wrong.stderr, wrong

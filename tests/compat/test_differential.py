@@ -103,6 +103,11 @@ def test_more_calls(data_root, make_server):
             record = {"path": path}
             if not exchange.same(exchange.answer_view(record, left), exchange.answer_view(record, right)):
                 wrong.append("%s %r\n   theirs %r\n   ours   %r" % (path, content, left, right))
+        # The list of names has no arguments, so that its body is not looked at.
+        json_type = {"Content-Type": "application/json"}
+        for body in (None, "", "{"):
+            left, right = (c.get("/api", headers=json_type, body=body) for c in (theirs, ours))
+            assert left.status == right.status == 200 and "Create" in right.json(), (body, left, right)
     finally:
         peer.stop()
     assert not wrong, "\n".join(wrong)

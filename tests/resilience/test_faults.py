@@ -5,6 +5,7 @@ import pathlib
 import signal
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -67,6 +68,26 @@ def test_a_script_that_resets_starts_a_fresh_kernel(victim):
     assert victim.exec("a = 1", "a").status == 400
     assert victim.value("import nest\nnest.ResetKernel()\na = len(nest.Create('iaf_psc_alpha', 2))", "a") == 2
     assert victim.value("a = 1", "a") == 1
+
+
+@pytest.mark.parametrize("form", ["alias", "large", "multipart", "urlencoded", "query"])
+def test_a_script_that_resets_does_so_in_every_form(victim, form):
+    assert victim.exec("import os\nos._exit(7)").status == 400
+    source = "import nest\nagain = nest.ResetKernel\nagain()\na = len(nest.Create('iaf_psc_alpha', 2))"
+    if form == "large":
+        source += "\n#" + "x" * (2 << 20)
+    if form == "multipart":
+        body = "".join("--b\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%s\r\n" % part for part in (("return", "a"), ("source", source))) + "--b--\r\n"
+        answer = victim.request("POST", "/exec", body=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    elif form in ("urlencoded", "query"):
+        fields = urllib.parse.urlencode({"source": source, "return": "a"})
+        if form == "query":
+            answer = victim.get("/exec?" + fields)
+        else:
+            answer = victim.request("POST", "/exec", body=fields, headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})
+    else:
+        answer = victim.exec(source, "a")
+    assert answer.status == 200 and answer.json()["data"] == 2, answer
 
 
 def test_segfault(victim):

@@ -40,6 +40,17 @@ def test_token_missing_wrong_and_bearer(small):
     assert client.get("/", headers={"Authorization": "Bearer " + small.token}).status == 200
 
 
+def test_a_browser_without_a_token_is_sent_to_the_page_and_sees_no_more(small):
+    client = small.client(token=None)
+    page = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for method, more in (("GET", {}), ("HEAD", {}), ("GET", {"body": "x"}), ("GET", {"body": "{}"})):
+        answer = client.request(method, "/", headers=page, **more)
+        assert answer.status == 302 and answer.headers["location"] == "/app/" and b"nest" not in answer.body, (method, more, answer)
+    for method in ("POST", "PUT", "DELETE"):
+        assert client.request(method, "/", headers=page, body="{}").status == 403, method
+    assert client.get("/").status == 403
+
+
 def test_revoked_token(make_server):
     import subprocess
 
@@ -102,7 +113,7 @@ def test_header_too_large(small):
             pass
         assert status_of(small.read_all(connection)) in (431, None)
     answer = small.client().get("/", headers={"X-Big": "x" * 12000})
-    assert answer.status == 431
+    assert answer.status == 431 and answer.headers["content-type"] == "application/problem+json" and answer.json()["code"] == "header_too_large"
     still_well(small)
 
 

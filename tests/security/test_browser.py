@@ -54,6 +54,37 @@ def test_without_tokens_a_foreign_page_does_nothing(open_server, origin):
     assert len(client.get("/v1/sessions").json()["sessions"]) == before
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_without_tokens_an_embedded_address_does_nothing(open_server, site):
+    """An <img>, a <script>, a link: browsers send these without an Origin, but say whose page it was."""
+    client = open_server.client(token=None)
+    client.call("ResetKernel")
+    paths = ("/exec?source=nest.Create('iaf_psc_alpha',7)", "/api/Create?model=iaf_psc_alpha&n=7", "/api/ResetKernel", "/s/other/exec?source=a=1", "/api/v1/function?function=return_params",
+             "/v1/sessions", "/v1/runs")
+    for mode in ("no-cors", "navigate"):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+        for path in paths:
+            for method in ("GET", "HEAD", "POST"):
+                answer = client.request(method, path, headers=headers)
+                assert answer.status == 403, (method, path, mode, answer)
+    assert client.get("/api/network_size").json() == 0
+    # A link to a page opens it; a listed origin, the server's own pages and the address line go on working.
+    for path in ("/", "/app/", "/desktop/", "/v1/docs", "/swagger-ui"):
+        assert client.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}).status in (200, 404), path
+    for headers in ({"Sec-Fetch-Site": site, "Origin": "http://localhost:8000"}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+        for path in ("/exec?source=a=1", "/v1/sessions"):
+            assert client.get(path, headers=dict(headers, **{"Sec-Fetch-Mode": "cors"})).status == 200, (path, headers)
+        assert client.post("/exec", {"source": "a=1"}, headers=headers).status == 200, headers
+
+
+@pytest.mark.parametrize("origin", FOREIGN[:-2])
+def test_without_tokens_a_foreign_page_reads_nothing(open_server, origin):
+    client = open_server.client(token=None)
+    for path in ("/", "/api/network_size", "/exec?source=a=1", "/v1/sessions"):
+        answer = client.get(path, headers={"Origin": origin})
+        assert answer.status == 403 and not admits(answer, origin), (path, answer)
+
+
 def test_no_credentials_for_everybody(module_server):
     """A configuration that admits all origins must not also admit their cookies."""
     running = module_server(cors_origins=["*"])
@@ -73,6 +104,16 @@ def test_own_names_are_served(server):
     for host in OWN_HOSTS:
         for name in (host, "%s:%d" % (host, server.address[1])):
             assert server.client().get("/v1/health", headers={"Host": name}).status == 200, name
+
+
+def test_names_are_known_however_they_are_written(make_server):
+    for url in ("https://[2001:DB8::1]:8443/sim", "https://Sim.Example:8443"):
+        running = make_server(allowed_hosts=["Lab.Example", "B.example:443"], public_url=url)
+        own = url.partition("://")[2].partition("/")[0]
+        for host in ("lab.example", "Lab.Example", "LAB.EXAMPLE:80", "b.example", own, own.lower()):
+            assert running.client().get("/v1/health", headers={"Host": host}).status == 200, host
+        for host in ("other.example", "[2001:db8::2]"):
+            assert running.client().get("/v1/health", headers={"Host": host}).status in (400, 421), host
 
 
 @pytest.mark.parametrize("path", ["/app/", "/desktop/"])

@@ -20,7 +20,7 @@ TEXTS = [
     "a\x00b", "\u202egpj.exe", "\U0001f9e0", "\ud800", "A" * 5000, "-1", "1e400", "NaN", "[]", "{}", "null", "*", "u_*", ".", "",
 ]
 EVALUATED = (str(7351 * 7), "root:x:0", "uid=0", "uid=1")
-BEFORE_ROUTES = ("bad percent escape in the path\n", "the request head is too large\n")  # said by the parser of HTTP, whoever is asked
+BEFORE_ROUTES = ("bad percent escape in the path\n",)  # said by the parser of HTTP, whoever is asked
 VALUES = [None, True, -1, 2**70, 1e308, [], {}, [[]], {"a": {"b": 1}}, ["x"] * 300]  # of kinds that nobody expects there
 
 

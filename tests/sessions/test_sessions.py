@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
-from conftest import ENGINES_PYTHON, wait_until
+from conftest import ENGINES_PYTHON, Session, wait_until
 
 
 def native(server, method, path, body=None, token=None):
@@ -221,6 +222,27 @@ def test_a_header_names_the_kernel_too(server):
         assert answer.json() == list(range(1, count + 1)), answer
     assert client.kernel("h2").get("/api/network_size").json() == 2
     assert client.request("GET", "/api/network_size", headers={"Myelin-Kernel": "../x"}).status == 400
+
+
+def test_names_can_be_read(new_session):
+    session = new_session()
+    bad = ["x" * 65, "é" * 65, "a\nb", "a\x00", "a\x1b[1m", "a\x7f", "a\u0085b"]
+    for name in bad:
+        for path, content in (("/v1/sessions", {"engine": "python", "name": name}), (session.path + "/branch", {"names": [name]}), (session.path + "/checkpoints", {"name": name})):
+            answer = session.client.post(path, content)
+            assert answer.status == 400 and answer.json()["code"] == "bad_request" and "64" in answer.json()["detail"], (path, name, answer)
+    good = ["é" * 60 + "-%d" % (time.monotonic_ns() % 1000), "ein Name / 名前 %d" % time.monotonic_ns()]
+    for name in good:
+        made = Session(session.client, "python", name)
+        assert made.status().json()["name"] == name
+        made.delete()
+
+
+def test_too_many_kernels_are_told_as_what_they_are(make_server):
+    client = make_server(limits={"max_sessions_per_user": 1}).client()
+    assert client.get("/api/network_size").json() == 0
+    answer = client.kernel("more").get("/api/network_size")
+    assert answer.status == 400 and answer.json()["message"].startswith("TooManySessions: you have 1 session"), answer
 
 
 def test_progress_of_a_running_simulation(server):

@@ -78,18 +78,19 @@ http::Response call_error(const Error& error) {
   return response;
 }
 
-constexpr std::size_t longest_looked_at = 1 << 20;  // for a call of ResetKernel
-
 // The script of an /exec request, as the worker will find it.
 std::string source_of(const http::Request& request) {
   if (is_json(request)) {
     auto parsed = codec::Json::parse(request.body);
     return parsed ? parsed->get_string("source").value_or("") : "";
   }
-  if (http::iequals(request.headers.get("Content-Type").substr(0, 33), "application/x-www-form-urlencoded")) {
+  std::string_view type = request.headers.get("Content-Type");
+  type = http::trim(type.substr(0, type.find(';')));
+  if (http::iequals(type, "application/x-www-form-urlencoded")) {
     for (auto& [key, value] : http::parse_query(request.body))
       if (key == "source") return value;
   }
+  if (http::iequals(type, "multipart/form-data")) return request.body;  // the script stands in it as it is
   return http::query_value(request.query, "source").value_or("");
 }
 
@@ -200,7 +201,7 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
   }
   if (route.kind == Route::Kind::exec && !context.settings.exec)
     co_return error_page(403, "The route `/exec` has been disabled. Please contact the server administrator.");
-  if (is_json(request)) {
+  if (is_json(request) && route.kind != Route::Kind::list) {  // which has no arguments
     auto checked = co_await check_body(context, request.body);
     if (!checked)
       co_return error_page(400, "The browser (or proxy) sent a request that this server could not understand. (" +
@@ -217,12 +218,16 @@ Task<http::Response> handle(Context& context, Route route, http::Request request
   if (auto who = identity_of(request); own && !who.client.empty()) route.kernel = who.client;  // a user's kernel is one a client
   bool resets = route.kind == Route::Kind::call && route.name == "ResetKernel";
   auto session = co_await context.sessions.kernel(user, engine, route.kernel, own, resets);
-  if (!session && session.error().code == Code::gone && route.kind == Route::Kind::exec && request.body.size() <= longest_looked_at) {
-    auto look = [asked = &request] { return calls_reset_kernel(source_of(*asked)); };  // this waits
+  if (!session && session.error().code == Code::gone && route.kind == Route::Kind::exec) {
+    auto look = [asked = &request] { return names_reset_kernel(source_of(*asked)); };  // this waits
     const bool reset = co_await async::on_pool(context.pool, std::move(look));
     if (reset) session = co_await context.sessions.kernel(user, engine, route.kernel, own, true);
   }
-  if (!session) co_return call_error(session.error());
+  if (!session) {
+    // Of calls it would be the queue.
+    if (session.error().code == Code::too_many) co_return failure("TooManySessions: " + session.error().message);
+    co_return call_error(session.error());
+  }
 
   bool reads = route.kind == Route::Kind::list || (route.kind == Route::Kind::call && only_reads(route.name));
   session::Call call{meta_of(route, request, wanted), std::move(request.body), reads};

@@ -30,7 +30,7 @@ std::size_t skip_string(std::string_view s, std::size_t i) {
 
 }  // namespace
 
-bool calls_reset_kernel(std::string_view source) {
+bool names_reset_kernel(std::string_view source) {
   for (std::size_t i = 0; i < source.size();) {
     char c = source[i];
     if (c == '#') {
@@ -40,11 +40,7 @@ bool calls_reset_kernel(std::string_view source) {
     } else if (name_character(c)) {
       std::size_t begin = i;
       while (i < source.size() && name_character(source[i])) ++i;
-      std::string_view name = source.substr(begin, i - begin);
-      std::size_t next = i;
-      while (next < source.size() && (source[next] == ' ' || source[next] == '\t' || source[next] == '\\' || source[next] == '\n'))
-        ++next;
-      if (name == "ResetKernel" && next < source.size() && source[next] == '(') return true;
+      if (source.substr(begin, i - begin) == "ResetKernel") return true;
     } else {
       ++i;
     }

@@ -23,6 +23,9 @@ Task<http::Response> branch(Context& context, Asked asked) {
     auto given = body->get_strings("names");
     if (!given) co_return http::problem(400, "bad_request", "names is an array of texts");
     names = *given;
+    for (const auto& name : names)
+      if (!name.empty())
+        if (auto refused = refuse_name(name)) co_return std::move(*refused);
   }
   if (body->has("count") && !body->get_int("count")) co_return http::problem(400, "bad_request", "count is a whole number");
   auto count = body->get_int("count").value_or(names.empty() ? 1 : static_cast<std::int64_t>(names.size()));
@@ -51,9 +54,11 @@ Task<http::Response> list(Context& context, Asked asked) {
 Task<http::Response> create(Context& context, Asked asked) {
   auto body = read_body(asked.request, "name");
   if (!body) co_return http::problem(body.error());
+  std::string name = body->get_string("name").value_or("");
+  if (!name.empty())
+    if (auto refused = refuse_name(name)) co_return std::move(*refused);
   auto found = co_await find_session(context, asked.user, asked.places[0]);
   if (!found.session) co_return std::move(found.otherwise);
-  std::string name = body->get_string("name").value_or("");
   auto made = co_await context.sessions.checkpoint(*found.session, std::move(name));
   if (!made) co_return call_problem(made.error());
   auto answer = describe(made->checkpoint);

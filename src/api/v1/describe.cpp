@@ -73,6 +73,19 @@ http::Response call_problem(const Error& error) {
   return response;
 }
 
+std::optional<http::Response> refuse_name(std::string_view name) {
+  std::size_t characters = 0;
+  bool controls = false;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const auto c = static_cast<unsigned char>(name[i]);
+    if ((c & 0xc0) != 0x80) ++characters;
+    // U+0080 to U+009F are C2 80 to C2 9F.
+    controls = controls || c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < name.size() && static_cast<unsigned char>(name[i + 1]) < 0xa0);
+  }
+  if (characters >= 1 && characters <= 64 && !controls) return std::nullopt;
+  return http::problem(400, "bad_request", "a name has 1 to 64 characters, and no control characters");
+}
+
 Result<codec::Json> read_body(const http::Request& request, std::string_view texts, std::string_view others) {
   if (!request.body.empty() && !is_json(request))
     return Error{Code::bad_request, "send JSON, with Content-Type: application/json", ""};

@@ -22,6 +22,9 @@ namespace myelin::api::v1 {
 /// An empty body is an empty object.
 [[nodiscard]] Result<codec::Json> read_body(const http::Request& request, std::string_view texts, std::string_view others = "");
 
+/// What a session or a checkpoint may be called: 1 to 64 characters, none of them a control character. Else the answer.
+[[nodiscard]] std::optional<http::Response> refuse_name(std::string_view name);
+
 /// The user's session; else the answer: 410 with the cause of one that ended, or 404.
 struct Found {
   std::optional<session::Session> session;

@@ -34,6 +34,7 @@ Task<http::Response> create(Context& context, Asked asked) {
   if (!engine) co_return http::problem(400, "bad_request", "say which engine: {\"engine\": \"nest\"}");
   std::string name = body->get_string("name").value_or("");
   if (name.empty()) name = context.sessions.free_name(asked.user, *engine);
+  else if (auto refused = refuse_name(name)) co_return std::move(*refused);
   auto made = co_await context.sessions.create(asked.user, *engine, std::move(name));
   if (!made) co_return call_problem(made.error());
   auto response = json_reply(201, describe(made->status()));
