@@ -116,6 +116,33 @@ def test_a_rerun_is_the_same_to_the_bit_with_its_history(client):
     assert shown["state"] == "done" and shown["comparison"]["identical"] is True and shown["comparison"]["differs"] == [], shown
 
 
+@pytest.mark.parametrize("engine", ["python", "nest"])
+def test_a_rerun_draws_the_same_random_numbers_again(client, engine):
+    session = Session(client, engine)
+    session.value("import random\nimport numpy as np\nfirst = random.random()", None)
+    kept = session.client.post(session.path + "/exec", {"source": "v = [first, random.random(), np.random.random(), float(np.random.normal())]", "return": ["v"], "keep": True})
+    branch = client.post(session.path + "/branch", {}).json()["sessions"][0]["id"]  # goes on with its parent's numbers
+    second = client.post("/v1/sessions/%s/exec" % branch, {"source": "v = [random.random(), np.random.random()]", "return": ["v"], "keep": True})
+    for answer in (kept, second):
+        run = answer.headers["myelin-run"]
+        seeds = client.get("/v1/runs/" + run).json()["seeds"]
+        assert 0 <= seeds["python"] < 2**32 and ("rng_seed" in seeds) == (engine == "nest"), seeds
+        shown = over(client, client.post("/v1/runs/%s/rerun" % run).json()["id"])
+        assert shown["seeds"] == seeds and shown["comparison"]["identical"] is True and shown["comparison"]["differs"] == [], shown
+    session.delete()
+    other = Session(client, engine)
+    assert other.value("import random\nv = random.random()", "v") != kept.json()["data"]["v"][0]
+    other.delete()
+
+
+def test_a_rerun_that_differs_says_what_it_may_be(client):
+    session = Session(client, "python")
+    answer = session.client.post(session.path + "/exec", {"source": "import numpy as np\nv = np.random.default_rng().random(3)", "return": ["v"], "keep": True})
+    shown = over(client, client.post("/v1/runs/%s/rerun" % answer.headers["myelin-run"]).json()["id"])
+    assert shown["comparison"]["identical"] is False and "random numbers drawn without a seed" in shown["comparison"]["differs"][0], shown
+    session.delete()
+
+
 def test_a_run_that_can_not_be_repeated_says_why(client):
     session = Session(client, "python")
     session.client.request("PUT", session.path + "/files/x.bin", body=b"\0\1")
