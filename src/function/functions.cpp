@@ -10,6 +10,7 @@
 #include "codec/json_value.hpp"
 #include "os/memfd.hpp"
 #include "os/tree.hpp"
+#include "run/describe.hpp"
 #include "run/files.hpp"
 
 namespace myelin::function {
@@ -38,6 +39,13 @@ std::string within_work(std::string_view path) {
 
 bool has_references(const Declaration& d) {
   return std::any_of(d.parameters.begin(), d.parameters.end(), [](auto& p) { return p.type.kind == Kind::file || p.type.kind == Kind::session || p.type.kind == Kind::run; });
+}
+
+// Units and dims of declared results, as a run's record has them.
+json::object quantities(const json::object& results) {
+  json::object out;
+  for (auto& [name, result] : results) out[name] = json::object{{"unit", result.at("unit")}, {"dims", result.at("dims")}};
+  return out;
 }
 
 // A call kept as a run.
@@ -434,7 +442,7 @@ Task<Result<run::Record>> Functions::start(Asked asked, run::NewRun what) {
   json::object call{{"function", of->id}, {"version", of->version}, {"hash", of->hash}, {"shown", of->shown}, {"mechanisms", of->mechanisms},
                     {"body", asked.body}, {"timeout_ms", asked.timeout.count()}, {"more", asked.more}};
   if (asked.seed) call["seed"] = *asked.seed;
-  what.options = json::serialize(json::object{{"function", std::move(call)}});
+  what.options = json::serialize(json::object{{"function", std::move(call)}, {"results", quantities(of->declaration.results)}});
   auto user = asked.user;
   auto doing = std::make_shared<KeptCall>(*this, std::move(asked));
   co_return co_await jobs_.start(std::move(user), std::move(what), std::move(doing));

@@ -141,7 +141,9 @@ std::string crate_metadata(const Record& r, const Kept& kept,
         file["name"] = set->name;
         std::string shape;
         for (const auto n : set->shape) shape += (shape.empty() ? "" : " × ") + std::to_string(n);
-        file["description"] = "array of " + shape + " numbers" + (set->unit ? " in " + *set->unit : "");
+        std::string over;
+        for (const auto& coordinate : set->coordinates) over += (over.empty() ? " over " : ", ") + coordinate;
+        file["description"] = "array of " + shape + " numbers" + (set->unit ? " in " + *set->unit : "") + over;
         if (set->unit) file["variableMeasured"] = json::object{{"@id", "#variable-" + set->name}};
         if (set->unit)
           described.push_back(json::object{{"@id", "#variable-" + set->name},

@@ -317,6 +317,21 @@ def test_kept_calls_are_runs_and_can_be_repeated(folder, client):
 
 
 def test_jobs_fail_and_are_cancelled(folder, client):
+def test_declared_units_and_dims_are_those_of_the_datasets(folder, client):
+    folder.put("traced.py", """
+        from myelin.function import Result, function
+        @function(results={"t": "ms", "v": Result("mV", dims=("t",))})
+        def trace(amp: float = 1.0): return {"t": [0.0, 0.5], "v": [amp, -amp], "w": [1.5]}
+    """)
+    run = client.post("/v1/functions/traced.trace", {"keep": True}).headers["myelin-run"]
+    sets = {d["name"]: (d["dims"], d["unit"], d.get("coordinates")) for d in client.get("/v1/runs/" + run).json()["datasets"]}
+    assert sets == {"t": (["t"], "ms", None), "v": (["t"], "mV", ["t"]), "w": (["dim_0"], None, None)}
+    job = client.post("/v1/sweeps", {"function": "traced.trace", "grid": {"amp": [1, 2, 3]}}).json()["id"]
+    done = wait_until(lambda: (lambda o: o["state"] not in ("queued", "running") and o)(client.get("/v1/jobs/" + job).json()), "the sweep")
+    sets = {d["name"]: (d["shape"], d["dims"], d["unit"], d.get("coordinates")) for d in done["datasets"]}
+    assert sets["axes.amp"] == ([3], ["amp"], None, None) and sets["results.v"] == ([3, 2], ["amp", "t"], "mV", ["axes.amp"]), sets
+
+
     folder.put("jobs.py", "import time\ndef sleep(s):\n    time.sleep(s)\n    return s\ndef fail(): raise KeyError('k')\n")
 
     def start(name, **parameters):

@@ -22,7 +22,7 @@ export interface Status {
   engines: Record<string, { version?: string; versions?: Record<string, string>; import_ms?: number }>;
 }
 
-export interface Dataset { name: string; dtype: string; shape: number[]; dims?: string[]; unit?: string | null; bytes: number; sha256?: string }
+export interface Dataset { name: string; dtype: string; shape: number[]; dims?: string[]; coordinates?: string[]; unit?: string | null; bytes: number; sha256?: string }
 export type RunState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled' | 'lost';
 
 export interface Comparison {
