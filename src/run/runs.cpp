@@ -443,7 +443,7 @@ Task<Result<Record>> Runs::create(NewRun what) {
   auto self = impl_;
   co_await Impl::wait_until_open(self);
   if (!is_name(what.owner)) co_return Error{Code::internal, "a run without a proper owner", ""};
-  if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), is_name))
+  if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), [](auto& input) { return is_name(input) || file_of(input); }))
     co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs",
                     ""};
   if (what.history.size() > max_history_bytes)

@@ -101,6 +101,23 @@ def test_keep_makes_a_run_and_answers_as_ever(client):
     session.delete()
 
 
+def test_a_kept_call_says_which_runs_it_was_made_from(client):
+    session = Session(client, "python")
+
+    def keep(who=session, **members):
+        return who.client.post(who.path + "/exec", dict(members, source="v = [1, 2]", keep=True, **{"return": "v"}))
+
+    first = keep().headers["myelin-run"]
+    second = keep(inputs=[first])
+    assert second.status == 200 and client.get("/v1/runs/" + second.headers["myelin-run"]).json()["inputs"] == [first]
+    for wrong in (first, [1], ["r_0"], [first] * 101):
+        assert keep(inputs=wrong).status == 400
+    stranger = Session(client.with_token(client.post("/v1/tokens", {"name": "stranger to inputs"}).json()["token"]), "python")
+    assert keep(stranger, inputs=[first]).status == 400
+    stranger.delete()
+    session.delete()
+
+
 def test_a_rerun_is_the_same_to_the_bit_with_its_history(client):
     session = Session(client, "nest")
     session.value("nest.rng_seed = 11\nn = nest.Create('iaf_psc_alpha', 50, {'I_e': 300.0})\np = nest.Create('poisson_generator', params={'rate': 9000.0})\n"

@@ -33,7 +33,7 @@ export interface Comparison {
 
 export interface Run {
   id: string; title?: string | null; user?: string; session?: string; engine: string; kind: 'exec' | 'call' | 'rerun' | 'function' | 'sweep'; state: RunState;
-  source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: string[];
+  source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: (string | { file: string; sha256: string })[];
   versions?: Record<string, string>; machine?: Record<string, unknown>; seeds?: Record<string, unknown>;
   created_at: string; started_at?: string; ended_at?: string; expires_at?: string | null; progress?: Progress;
   error?: { title?: string; detail?: string; line?: number }; stdout?: string; bytes?: number; datasets?: Dataset[]; comparison?: Comparison;
