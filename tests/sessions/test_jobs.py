@@ -54,9 +54,9 @@ def test_a_job_answers_later_as_the_call_would_have(client):
 
 def test_progress_output_and_cancel(client):
     session = Session(client, "nest")
-    job = start(session, "print('begun')\nnest.Create('iaf_psc_alpha', 100)\nnest.Simulate(1e9)")
+    job = start(session, "print('begun')\nn = nest.Create('iaf_psc_alpha', 100)\nnest.Simulate(1e9)", ["n"])
     shown = wait_until(lambda: (s := client.get("/v1/jobs/" + job).json()).get("progress") and s, "progress")
-    assert shown["state"] == "running" and 0 <= shown["progress"]["done"] < 1
+    assert shown["state"] == "running" and 0 <= shown["progress"]["done"] < 1 and shown["stream"] == session.path + "/stream"
     assert client.get("/v1/jobs/%s/result" % job).status == 409
     waiting = start(session, "x = 1")
     assert client.post("/v1/jobs/%s/cancel" % waiting).status == 202
@@ -65,6 +65,7 @@ def test_progress_output_and_cancel(client):
     shown = over(client, job)
     assert shown["state"] == "cancelled" and "interrupted at t" in shown["error"]["detail"]
     assert client.post("/v1/jobs/%s/cancel" % job).status == 409
+    assert "stream" not in shown and shown["datasets"] == [] and len(session.value("", "n")) == 100  # what it had made is the session's
     assert session.value("y = nest.network_size", "y") == 100  # the session lives
     assert client.request("DELETE", "/v1/jobs/" + job).status == 204
     assert client.get("/v1/jobs/" + job).status == 404

@@ -63,6 +63,8 @@ Task<json::object> shown(Context& context, session::User user, run::Record recor
   if (!record.ended_by_now()) {
     if (auto progress = context.jobs.progress(record.id)) object["progress"] = describe(*progress);
     object["stdout"] = context.jobs.output(record.id);
+    const bool of_session = record.kind == run::Kind::exec || record.kind == run::Kind::call || record.kind == run::Kind::rerun;
+    if (of_session && !record.session.empty()) object["stream"] = "/v1/sessions/" + record.session + "/stream";
   }
   if (record.kind == run::Kind::rerun && record.state == run::State::done && !record.inputs.empty()) {
     auto asker = asker_of(user);
