@@ -10,6 +10,7 @@
 #include "codec/json_value.hpp"
 #include "os/memfd.hpp"
 #include "os/tree.hpp"
+#include "run/describe.hpp"
 #include "run/files.hpp"
 
 namespace myelin::function {
@@ -41,6 +42,41 @@ std::string within_work(std::string_view path) {
 
 bool has_references(const Declaration& d) {
   return std::any_of(d.parameters.begin(), d.parameters.end(), [](auto& p) { return p.type.kind == Kind::file || p.type.kind == Kind::session || p.type.kind == Kind::run; });
+}
+
+// Units and dims of declared results, as a run's record has them.
+json::object quantities(const json::object& results) {
+  json::object out;
+  for (auto& [name, result] : results) out[name] = json::object{{"unit", result.at("unit")}, {"dims", result.at("dims")}};
+  return out;
+}
+
+Result<std::string> read_work(const std::string& directory, const std::string& path) {
+  auto tree = os::Tree::open(directory, std::nullopt);
+  if (!tree) return Error{Code::not_found, "no file " + path.substr(0, 200), ""};
+  auto file = tree->read(path);
+  if (!file) return file.take_error();
+  auto size = os::file_size(file->get());
+  if (!size) return size.take_error();
+  if (*size > most_references) return Error{Code::too_large, "has more than " + std::to_string(most_references >> 20) + " MiB", ""};
+  std::string bytes(*size, '\0');
+  auto got = os::read_exactly_at(file->get(), bytes.data(), bytes.size(), 0);
+  if (!got) return got.take_error();
+  return bytes;
+}
+
+// Of those that can be read.
+std::vector<std::string> file_inputs(const std::string& directory, const std::vector<std::string>& names) {
+  std::vector<std::string> inputs;
+  for (auto& name : names) {
+    const std::string path = within_work(name);
+    auto bytes = read_work(directory, path);
+    if (!bytes) continue;
+    run::Sha256 sha;
+    sha.update(*bytes);
+    inputs.push_back(run::file_input(path, sha.hex()));
+  }
+  return inputs;
 }
 
 // A call kept as a run.
@@ -190,19 +226,7 @@ Task<Result<std::vector<Functions::Blob>>> Functions::references(const Asked& as
                                                                              : "you may not use this session (use:session:" + blob.id.substr(0, 64) + ")";
     } else if (kind == Kind::file) {
       std::string path = within_work(blob.id), directory = sessions_.work_directory(asked.user);
-      auto read = [path, directory]() -> Result<std::string> {
-        auto tree = os::Tree::open(directory, std::nullopt);
-        if (!tree) return Error{Code::not_found, "no file " + path.substr(0, 200), ""};
-        auto file = tree->read(path);
-        if (!file) return file.take_error();
-        auto size = os::file_size(file->get());
-        if (!size) return size.take_error();
-        if (*size > most_references) return Error{Code::too_large, "has more than " + std::to_string(most_references >> 20) + " MiB", ""};
-        std::string bytes(*size, '\0');
-        auto got = os::read_exactly_at(file->get(), bytes.data(), bytes.size(), 0);
-        if (!got) return got.take_error();
-        return bytes;
-      };
+      auto read = [path, directory] { return read_work(directory, path); };
       auto bytes = co_await async::on_pool(pool_, std::move(read));
       if (bytes) blob.bytes = std::move(*bytes);
       else wrong.message = bytes.error().message;
@@ -442,6 +466,29 @@ Task<Result<run::Record>> Functions::start(Asked asked, run::NewRun what) {
   asked.nonfinite = "bare";  // a kept result must be able to answer in any form
   // With the seed the run can be repeated to the bit, also where a function draws random numbers.
   if (!asked.seed && !of->declaration.deterministic && !of->native) asked.seed = std::stoull(random_hex(4), nullptr, 16);
+  // Runs and files that it is given, each once; what is not there the call itself refuses.
+  std::vector<std::string> runs, files;
+  for (auto& parameter : of->declaration.parameters) {
+    const auto kind = parameter.type.kind;
+    auto* value = asked.more.if_contains(parameter.name);
+    if (!value) value = asked.given.if_contains(parameter.name);
+    if (!value || !value->is_string() || (kind != Kind::run && kind != Kind::file)) continue;
+    auto& named = kind == Kind::run ? runs : files;
+    std::string name(value->get_string());
+    if (std::find(named.begin(), named.end(), name) == named.end()) named.push_back(std::move(name));
+  }
+  for (auto& id : runs) {
+    run::Asker asker{asked.user.id, asked.user.is_operator};
+    auto known = co_await runs_.get(std::move(asker), id);
+    if (known) what.inputs.push_back(std::move(id));
+  }
+  const bool may_read = !asked.user.identity || accounts::allows(*asked.user.identity, "view", "file", "*", asked.user.id);
+  if (!files.empty() && may_read) {
+    std::string directory = sessions_.work_directory(asked.user);
+    auto hash = [files, directory] { return file_inputs(directory, files); };
+    auto hashed = co_await async::on_pool(pool_, std::move(hash));
+    what.inputs.insert(what.inputs.end(), hashed.begin(), hashed.end());
+  }
   what.kind = run::Kind::function;
   what.engine = of->declaration.engine;
   what.function = of->id;
@@ -453,7 +500,7 @@ Task<Result<run::Record>> Functions::start(Asked asked, run::NewRun what) {
   json::object call{{"function", of->id}, {"version", of->version}, {"hash", of->hash}, {"shown", of->shown}, {"mechanisms", of->mechanisms},
                     {"body", asked.body}, {"timeout_ms", asked.timeout.count()}, {"more", asked.more}};
   if (asked.seed) call["seed"] = *asked.seed;
-  what.options = json::serialize(json::object{{"function", std::move(call)}});
+  what.options = json::serialize(json::object{{"function", std::move(call)}, {"results", quantities(of->declaration.results)}});
   auto user = asked.user;
   auto doing = std::make_shared<KeptCall>(*this, std::move(asked));
   co_return co_await jobs_.start(std::move(user), std::move(what), std::move(doing));

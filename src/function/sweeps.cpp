@@ -434,6 +434,24 @@ Task<Result<run::Record>> Sweeps::start(session::User user, std::string body) {
       }
     }
   }
+  // Of what the result will hold: axes and parameters, and each result along them.
+  json::object results;
+  if (made->function) {
+    auto& declaration = made->function->declaration;
+    auto* grid = spec.if_contains("grid");
+    json::array along;
+    if (grid) for (auto& [name, values] : grid->get_object()) along.emplace_back(name);
+    else along.emplace_back("point");
+    auto put = [&results](std::string path, std::string_view unit, json::array dims) { results[path] = json::object{{"unit", unit}, {"dims", std::move(dims)}}; };
+    for (auto& parameter : declaration.parameters)
+      put((grid ? "axes." : "parameters.") + parameter.name, parameter.unit, json::array(1, json::value(json::string(grid ? parameter.name : "point"))));
+    for (auto& [name, result] : declaration.results) {
+      json::array dims = along;
+      for (auto& dim : result.at("dims").as_array()) dims.push_back(dim);
+      put("results." + std::string(name), std::string_view(result.at("unit").as_string()), std::move(dims));
+    }
+    if (declaration.results.empty()) put("results", "", along);
+  }
   run::NewRun what;
   what.kind = run::Kind::sweep;
   if (auto* title = spec.if_contains("title"); title && title->is_string()) what.title = std::string(title->get_string()).substr(0, 200);
@@ -452,6 +470,7 @@ Task<Result<run::Record>> Sweeps::start(session::User user, std::string body) {
   if (made->function) {
     kept["version"] = made->function->version;
     kept["hash"] = made->function->hash;
+    kept["results"] = std::move(results);
   }
   what.options = json::serialize(kept);
   if (what.options.size() > run::max_history_bytes) co_return too_large;

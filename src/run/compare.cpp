@@ -92,6 +92,7 @@ struct Comparison::Impl {
   std::size_t index = 0;
   bool texts_done = false;
   bool same = true;
+  bool explained = false;  // something beside the results is another one
   json::array sets, differs;
 
   // The pair that is being read.
@@ -234,6 +235,7 @@ struct Comparison::Impl {
            b.arguments ? parse_member(*b.arguments) : json::value());
     if (a.history != b.history || a.history_complete != b.history_complete)
       tell("history: other calls came before in the session");
+    explained = !differs.empty();
     if (a.stdout_text != b.stdout_text) tell("stdout: another text");
     if (kept_a.layout.values_sha256 == kept_b.layout.values_sha256) return {};
     if (std::max(kept_a.layout.text.bytes, kept_b.layout.text.bytes) > largest_text) {
@@ -278,6 +280,8 @@ Result<bool> Comparison::step() {
 }
 
 json::object Comparison::take() {
+  if (!impl_->same && !impl_->explained)
+    impl_->differs.insert(impl_->differs.begin(), "values differ; random numbers drawn without a seed, time and files are the usual reasons");
   return {{"identical", impl_->same},
           {"datasets", std::move(impl_->sets)},
           {"differs", std::move(impl_->differs)}};

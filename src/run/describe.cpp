@@ -66,6 +66,14 @@ std::string problem_text(const Error& error) {
   return json::serialize(o);
 }
 
+std::string file_input(const std::string& path, const std::string& sha256) { return "file:" + sha256 + ":" + path; }
+
+std::optional<std::pair<std::string, std::string>> file_of(const std::string& input) {
+  constexpr std::size_t head = 5, digits = 64;
+  if (!input.starts_with("file:") || input.size() < head + digits + 2 || input[head + digits] != ':') return std::nullopt;
+  return std::pair(input.substr(head + digits + 1), input.substr(head, digits));
+}
+
 json::object describe(const Record& r, Detail detail) {
   const bool full = detail == Detail::full;
   json::object o;
@@ -82,7 +90,12 @@ json::object describe(const Record& r, Detail detail) {
   o["history"] = r.history_count;
   if (!r.history_complete) o["history_complete"] = false;
   o["parent_session"] = r.parent_session ? json::value(*r.parent_session) : json::value();
-  o["inputs"] = json::array(r.inputs.begin(), r.inputs.end());
+  json::array inputs;
+  for (const auto& input : r.inputs) {
+    if (const auto file = file_of(input)) inputs.push_back(json::object{{"file", file->first}, {"sha256", file->second}});
+    else inputs.emplace_back(input);
+  }
+  o["inputs"] = std::move(inputs);
   o["versions"] = parse_member(r.versions);
   o["machine"] = parse_member(r.machine);
   o["seeds"] = parse_member(r.seeds);
@@ -141,7 +154,9 @@ std::string crate_metadata(const Record& r, const Kept& kept,
         file["name"] = set->name;
         std::string shape;
         for (const auto n : set->shape) shape += (shape.empty() ? "" : " × ") + std::to_string(n);
-        file["description"] = "array of " + shape + " numbers" + (set->unit ? " in " + *set->unit : "");
+        std::string over;
+        for (const auto& coordinate : set->coordinates) over += (over.empty() ? " over " : ", ") + coordinate;
+        file["description"] = "array of " + shape + " numbers" + (set->unit ? " in " + *set->unit : "") + over;
         if (set->unit) file["variableMeasured"] = json::object{{"@id", "#variable-" + set->name}};
         if (set->unit)
           described.push_back(json::object{{"@id", "#variable-" + set->name},
@@ -183,6 +198,12 @@ std::string crate_metadata(const Record& r, const Kept& kept,
   const std::string user = r.owner_name.empty() ? r.owner : r.owner_name;
   json::array objects{script};
   for (const auto& input : r.inputs) {
+    if (const auto file = file_of(input)) {
+      const std::string id = "#input-" + std::to_string(objects.size());
+      objects.push_back(json::object{{"@id", id}});
+      described.push_back(json::object{{"@id", id}, {"@type", "CreativeWork"}, {"name", file->first}, {"sha256", file->second}});
+      continue;
+    }
     objects.push_back(json::object{{"@id", "#" + input}});
     described.push_back(
         json::object{{"@id", "#" + input}, {"@type", "CreativeWork"}, {"name", "run " + input}});

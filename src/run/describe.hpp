@@ -14,6 +14,10 @@ namespace myelin::run {
 /// Text that was checked when it came. What Boost.JSON can't read (NaN) is given as a string.
 [[nodiscard]] boost::json::value parse_member(const std::string& text);
 
+/// A file among a run's inputs, which are ids of runs else; and back: its path and SHA-256.
+[[nodiscard]] std::string file_input(const std::string& path, const std::string& sha256);
+[[nodiscard]] std::optional<std::pair<std::string, std::string>> file_of(const std::string& input);
+
 /// run.json: the run object with its history.
 [[nodiscard]] std::string record_text(const Record& record);
 

@@ -48,7 +48,9 @@ RopeBuilder recording() {
 
 TEST_F(RunTest, DatasetsInEveryFormat) {
   start();
-  const std::string id = done(recording());
+  auto what = script();
+  what.options = R"({"results":{"w":{"unit":"pA","dims":[]}}})";
+  const std::string id = done(recording(), std::move(what));
   EXPECT_EQ(get_dataset(id, "events.times", DatasetFormat::csv), "events.times [ms]\n0.5\n1.0\nnan\n");
   EXPECT_EQ(get_dataset(id, "events.times", DatasetFormat::json), "[0.5,1.0,null]");
   EXPECT_EQ(get_dataset(id, "w", DatasetFormat::csv),

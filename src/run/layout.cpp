@@ -14,16 +14,18 @@ std::string datasets_text(const std::vector<Dataset>& datasets) {
   json::array list;
   for (const auto& d : datasets) {
     json::array dims;
-    for (std::size_t i = 0; i < d.shape.size(); ++i) dims.emplace_back("dim_" + std::to_string(i));
+    for (std::size_t i = 0; i < d.shape.size(); ++i) dims.emplace_back(i < d.dims.size() ? d.dims[i] : "dim_" + std::to_string(i));
     json::value unit;
     if (d.unit) unit = *d.unit;
-    list.push_back(json::object{{"name", d.name},
+    json::object made{{"name", d.name},
                                 {"dtype", std::string(codec::name_of(d.dtype))},
                                 {"shape", json::array(d.shape.begin(), d.shape.end())},
                                 {"dims", std::move(dims)},
                                 {"unit", std::move(unit)},
                                 {"bytes", d.bytes},
-                                {"sha256", d.sha256}});
+                                {"sha256", d.sha256}};
+    if (!d.coordinates.empty()) made["coordinates"] = json::array(d.coordinates.begin(), d.coordinates.end());
+    list.push_back(std::move(made));
   }
   return json::serialize(list);
 }
@@ -79,6 +81,9 @@ Result<Kept> parse_layout(const std::string& datasets, const std::string& layout
         throw std::out_of_range("a dataset");
       d.dtype = *dtype;
       for (const auto& n : item.at("shape").as_array()) d.shape.push_back(n.to_number<std::uint64_t>());
+      for (const auto& dim : item.at("dims").as_array()) d.dims.emplace_back(dim.as_string().c_str());
+      if (const auto* coordinates = item.as_object().if_contains("coordinates"))
+        for (const auto& name : coordinates->as_array()) d.coordinates.emplace_back(name.as_string().c_str());
       if (item.at("unit").is_string()) d.unit = item.at("unit").as_string().c_str();
       d.bytes = item.at("bytes").to_number<std::uint64_t>();
       d.sha256 = item.at("sha256").as_string().c_str();
@@ -117,15 +122,60 @@ std::string UniqueNames::take(const std::string& name) {
   return found;
 }
 
-std::optional<std::string> unit_of(std::string_view field) {
-  static const std::map<std::string_view, const char*> units = {
-      {"times", "ms"},   {"time", "ms"}, {"t", "ms"},    {"time_ms", "ms"}, {"delay", "ms"},
-      {"delays", "ms"},  {"V_m", "mV"},  {"V_th", "mV"}, {"V_reset", "mV"}, {"E_L", "mV"},
-      {"v", "mV"},       {"g_ex", "nS"}, {"g_in", "nS"}, {"w", "pA"},       {"weight", "pA"},
-      {"weights", "pA"}, {"C_m", "pF"}};
-  if (const auto found = units.find(field); found != units.end()) return found->second;
-  if (field.starts_with("I_")) return "pA";
+namespace {
+
+// Of what NEST's models let a multimeter record.
+std::optional<std::string> recorded_unit(std::string_view key) {
+  if (key == "times") return "ms";
+  if (key.starts_with("V_m")) return "mV";
+  if (key.starts_with("I_syn")) return "pA";
+  if (key == "g_ex" || key == "g_in") return "nS";
   return std::nullopt;
+}
+
+bool along(const Dataset& d, std::size_t dimension, const Dataset& coordinate) {
+  return coordinate.shape.size() == 1 && dimension < d.shape.size() && coordinate.shape[0] == d.shape[dimension];
+}
+
+}  // namespace
+
+void describe_datasets(std::vector<Dataset>& datasets, const std::vector<Origin>& origins, const Expected& expected) {
+  std::map<std::string_view, std::size_t> by_path;
+  std::map<std::pair<std::uint64_t, std::string_view>, std::size_t> members;
+  for (std::size_t i = 0; i < datasets.size(); ++i) {
+    auto& d = datasets[i];
+    by_path.try_emplace(origins[i].path, i);
+    if (origins[i].object) members.try_emplace({origins[i].object, origins[i].key}, i);
+    const auto known = expected.values.find(origins[i].path);
+    if (known != expected.values.end()) d.unit = known->second.unit;
+    const bool fits = known != expected.values.end() && known->second.dims.size() <= d.shape.size();
+    for (std::size_t n = 0; n < d.shape.size(); ++n)
+      d.dims.push_back(fits && n < known->second.dims.size() ? known->second.dims[n] : "dim_" + std::to_string(n));
+  }
+  for (std::size_t i = 0; i < datasets.size(); ++i) {
+    auto& d = datasets[i];
+    const std::string& path = origins[i].path;
+    if (expected.values.count(path) != 0) {
+      const std::string beside = path.substr(0, path.rfind('.') + 1);  // "" where it is no member of a member
+      for (std::size_t n = 0; n < d.dims.size(); ++n)
+        for (const std::string& place : {beside + d.dims[n], "axes." + d.dims[n]}) {
+          const auto found = by_path.find(place);
+          if (found == by_path.end() || found->second == i || !along(d, n, datasets[found->second])) continue;
+          auto& coordinate = datasets[found->second];
+          d.coordinates.push_back(coordinate.name);
+          if (coordinate.dims[0].starts_with("dim_")) coordinate.dims[0] = d.dims[n];
+          break;
+        }
+      continue;
+    }
+    if (!expected.nest || !origins[i].object) continue;
+    const auto times = members.find({origins[i].object, "times"}), senders = members.find({origins[i].object, "senders"});
+    if (times == members.end() || senders == members.end()) continue;
+    const auto& t = datasets[times->second];
+    if (t.dtype != codec::Dtype::f64 || !along(datasets[senders->second], 0, t)) continue;  // whole numbers are steps
+    d.unit = recorded_unit(origins[i].key);
+    if (times->second != i && d.shape.size() == 1 && along(d, 0, t)) d.coordinates = {t.name};
+  }
 }
 
 }  // namespace myelin::run

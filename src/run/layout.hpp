@@ -24,6 +24,8 @@ struct Dataset {
   std::string name;  // safe as the name of a file
   codec::Dtype dtype = codec::Dtype::none;
   std::vector<std::uint64_t> shape;
+  std::vector<std::string> dims;         // names of its dimensions, as many
+  std::vector<std::string> coordinates;  // names of datasets that say where its values lie along them
   std::optional<std::string> unit;
   std::uint64_t bytes = 0;  // of the data
   std::string sha256;       // of the .npy file
@@ -66,8 +68,25 @@ class UniqueNames {
   std::map<std::string, std::size_t> next_;
 };
 
-/// The unit that a field of this name has, by convention of the simulators; none if it is not known to have
-/// one.
-[[nodiscard]] std::optional<std::string> unit_of(std::string_view field);
+/// What is known of a result's values before they are there.
+struct Expected {
+  struct Value {
+    std::optional<std::string> unit;
+    std::vector<std::string> dims;  // may be fewer than it has
+  };
+  std::map<std::string, Value, std::less<>> values;  // by path in `data`
+  bool nest = false;  // dictionaries with `times` and `senders` are what NEST's recorders give
+};
+
+/// Where a dataset stood in the result.
+struct Origin {
+  std::string path;
+  std::uint64_t object = 0;  // which object it is a member of; 0: none
+  std::string key;           // there
+};
+
+/// Gives the datasets their dims, units and coordinates: those that are expected, and those of NEST's recorders. Nothing is guessed by
+/// a name alone. `origins`: one of each.
+void describe_datasets(std::vector<Dataset>& datasets, const std::vector<Origin>& origins, const Expected& expected);
 
 }  // namespace myelin::run

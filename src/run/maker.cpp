@@ -253,13 +253,21 @@ class Csv : public Maker {
   };
 
   static std::string title(const Column& c, const std::string& place) {
-    return c.set.name + place + (c.set.unit ? " [" + *c.set.unit + "]" : "");
+    return csv_text(c.set.name + place + (c.set.unit ? " [" + *c.set.unit + "]" : ""));
+  }
+
+  // Units and dimensions are texts of a function's author.
+  static std::string csv_text(std::string text) {
+    if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+    for (std::size_t at = 0; (at = text.find('"', at)) != std::string::npos; at += 2) text.insert(at, 1, '"');
+    return '"' + text + '"';
   }
 
   void head(std::string& out) {
     begun_ = true;
     if (long_) {
-      for (std::size_t i = 0; i < columns_[0].set.shape.size(); ++i) out += "dim_" + std::to_string(i) + ",";
+      for (std::size_t i = 0; i < columns_[0].set.shape.size(); ++i)
+        out += (i < columns_[0].set.dims.size() ? csv_text(columns_[0].set.dims[i]) : "dim_" + std::to_string(i)) + ",";
       out += title(columns_[0], "");
     } else if (columns_[0].set.shape.size() == 2) {
       for (std::uint64_t i = 0; i < width_; ++i)

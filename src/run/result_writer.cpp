@@ -36,7 +36,7 @@ double as_double(std::uint64_t word) { return static_cast<double>(static_cast<st
 struct Numbers {
   enum class Kind { unknown, boolean, integer, real };
   std::size_t base = 0;  // open containers around it
-  std::string path;
+  Origin origin;
   std::size_t ndim = 0;  // 0: not known yet
   std::array<std::uint64_t, codec::max_dimensions> shape{}, counts{};
   std::array<bool, codec::max_dimensions> known{};
@@ -53,6 +53,7 @@ struct Level {
   bool object = false;
   std::string key;          // of an object: the present one
   std::uint64_t index = 0;  // of an array: members begun
+  std::uint64_t number = 0;  // of all objects and arrays
 };
 
 }  // namespace
@@ -62,7 +63,9 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   codec::Rope rope;
   std::shared_ptr<os::UniqueFd> memfd;
   WriteContext context;
+  Expected expected;
   Written written;
+  std::vector<Origin> origins;  // of the datasets
 
   // Where in the rope.
   std::size_t index = 0;
@@ -70,6 +73,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   bool begun = false, ended = false;
   std::optional<FileWriter> array;
   Dataset array_set;
+  Origin array_origin;
   std::string window;
 
   // The text.
@@ -78,7 +82,8 @@ struct ResultWriter::Impl : codec::JsonVisitor {
   codec::CborTranscoder check;
   std::string check_out;
   std::vector<Level> levels;
-  std::optional<Error> error;  // of a visit
+  std::uint64_t containers = 0;  // begun
+  std::optional<Error> error;    // of a visit
   Sha256 values;
   bool saw_data = false;
   bool capture = false;
@@ -118,10 +123,12 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     return names.take(name);
   }
 
-  [[nodiscard]] std::optional<std::string> unit() const {  // of a value at the present place
-    for (std::size_t i = levels.size(); i-- > 0;)
-      if (levels[i].object) return unit_of(levels[i].key);
-    return std::nullopt;
+  [[nodiscard]] Origin origin() const {  // of a value at the present place
+    Origin here{path(), 0, ""};
+    if (levels.empty() || !levels.back().object) return here;
+    here.object = levels.back().number;
+    here.key = levels.back().key;
+    return here;
   }
 
   // ---- visits of the text
@@ -198,9 +205,9 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       // A list in a list is part of that one, or nothing.
       numbers.emplace();
       numbers->base = levels.size();
-      numbers->path = path();
+      numbers->origin = origin();
     }
-    levels.push_back({object, {}, 0});
+    levels.push_back({object, {}, 0, ++containers});
   }
 
   void end(bool object) override {
@@ -330,10 +337,9 @@ struct ResultWriter::Impl : codec::JsonVisitor {
 
   Result<void> write_list(Numbers& n) {
     Dataset set;
-    set.name = unique_name(n.path);
+    set.name = unique_name(n.origin.path);
     set.dtype = n.dtype();
     set.shape.assign(n.shape.begin(), n.shape.begin() + static_cast<std::ptrdiff_t>(n.ndim));
-    set.unit = unit();
     const std::string head = codec::npy_head(set.dtype, set.shape);
     if (!n.spill) {
       auto file = FileWriter::create(directory / set.file(), context);
@@ -344,11 +350,11 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     } else if (auto done = n.spill->patch(0, head); !done) {
       return done;
     }
-    return add(*n.spill, std::move(set));
+    return add(*n.spill, std::move(set), std::move(n.origin));
   }
 
   // Ends the file and gives it the dataset's name.
-  Result<void> add(FileWriter& file, Dataset set) {
+  Result<void> add(FileWriter& file, Dataset set, Origin from) {
     auto facts = file.finish();
     if (!facts) return facts.take_error();
     set.bytes = facts->bytes - codec::npy_head_bytes;
@@ -360,6 +366,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       if (failed) return os::failure("can't rename a file of the run", failed.value());
     }
     written.datasets.push_back(std::move(set));
+    origins.push_back(std::move(from));
     return {};
   }
 
@@ -406,10 +413,10 @@ struct ResultWriter::Impl : codec::JsonVisitor {
     value_begins();
     drop_numbers();
     array_set = {};
-    array_set.name = unique_name(path());
+    array_origin = origin();
+    array_set.name = unique_name(array_origin.path);
     array_set.dtype = piece.dtype;
     array_set.shape.assign(piece.shape.begin(), piece.shape.begin() + piece.ndim);
-    array_set.unit = unit();
     const std::string hole = "{\"$npy\":\"" + array_set.file() + "\"}";
     written.layout.text.holes.emplace_back(text->size(), hole.size());
     if (bare) written.layout.bare->holes.emplace_back(bare->size(), hole.size());
@@ -440,7 +447,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       }
     }
     if (at < piece.bytes) return {};
-    auto added = add(*array, std::move(array_set));
+    auto added = add(*array, std::move(array_set), std::move(array_origin));
     array.reset();
     next_piece();
     return added;
@@ -470,6 +477,7 @@ struct ResultWriter::Impl : codec::JsonVisitor {
       written.layout.values_sha256 = facts->sha256;
     }
     if (saw_data) written.layout.values_sha256 = values.hex();
+    describe_datasets(written.datasets, origins, expected);
     if (captured_all && !captured.empty()) {
       boost::system::error_code failed;
       auto value = boost::json::parse('"' + captured + '"', failed);
@@ -495,12 +503,13 @@ struct ResultWriter::Impl : codec::JsonVisitor {
 };
 
 ResultWriter::ResultWriter(fs::path directory, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
-                           WriteContext context)
+                           WriteContext context, Expected expected)
     : impl_(std::make_unique<Impl>()) {
   impl_->directory = std::move(directory);
   impl_->rope = std::move(rope);
   impl_->memfd = std::move(memfd);
   impl_->context = std::move(context);
+  impl_->expected = std::move(expected);
 }
 ResultWriter::~ResultWriter() = default;
 

@@ -29,7 +29,7 @@ class ResultWriter {
  public:
   /// Writes into `directory`, which must not exist; its parent must.
   ResultWriter(std::filesystem::path directory, codec::Rope rope, std::shared_ptr<os::UniqueFd> memfd,
-               WriteContext context);
+               WriteContext context, Expected expected = {});
   ~ResultWriter();
   ResultWriter(const ResultWriter&) = delete;
   ResultWriter& operator=(const ResultWriter&) = delete;

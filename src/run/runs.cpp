@@ -101,6 +101,25 @@ struct MemberCount : codec::JsonVisitor {
   void end(bool) override { --depth; }
 };
 
+// What a function declared of its results, and which simulator it was.
+Expected expected_of(const Record& record) {
+  Expected expected;
+  const json::value versions = parse_member(record.versions), options = parse_member(record.options);
+  expected.nest = versions.is_object() && versions.get_object().contains("nest");
+  const auto* results = options.is_object() ? options.get_object().if_contains("results") : nullptr;
+  if (!results || !results->is_object()) return expected;
+  for (const auto& [path, said] : results->get_object()) {
+    if (!said.is_object()) continue;
+    auto& value = expected.values[std::string(path)];
+    const auto& o = said.get_object();
+    if (const auto* unit = o.if_contains("unit"); unit && unit->is_string() && !unit->get_string().empty()) value.unit = unit->get_string().c_str();
+    if (const auto* dims = o.if_contains("dims"); dims && dims->is_array())
+      for (const auto& dim : dims->get_array())
+        if (dim.is_string()) value.dims.emplace_back(dim.get_string().c_str());
+  }
+  return expected;
+}
+
 std::int64_t count_members(const std::string& list) {
   MemberCount counter;
   codec::JsonWalk walk(counter);
@@ -285,7 +304,7 @@ struct Runs::Impl {
     const fs::path target = self->directory_of(owner, id);
     const fs::path part = target.parent_path() / (".new-" + id);
     const fs::path top = self->options.directory;
-    auto writer = std::make_shared<ResultWriter>(part, std::move(rope), std::move(memfd), std::move(context));
+    auto writer = std::make_shared<ResultWriter>(part, std::move(rope), std::move(memfd), std::move(context), expected_of(record));
     // The owner's directory must be on the disk before what is in it.
     auto begin = [top, target, part]() -> Result<void> {
       remove_tree(part);
@@ -424,7 +443,7 @@ Task<Result<Record>> Runs::create(NewRun what) {
   auto self = impl_;
   co_await Impl::wait_until_open(self);
   if (!is_name(what.owner)) co_return Error{Code::internal, "a run without a proper owner", ""};
-  if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), is_name))
+  if (what.inputs.size() > most_inputs || !std::all_of(what.inputs.begin(), what.inputs.end(), [](auto& input) { return is_name(input) || file_of(input); }))
     co_return Error{Code::bad_request, "inputs are at most " + std::to_string(most_inputs) + " ids of runs",
                     ""};
   if (what.history.size() > max_history_bytes)

@@ -45,7 +45,7 @@ struct NewRun {
   Kind kind = Kind::exec;
   std::string session, engine;
   std::optional<std::string> parent_session;
-  std::vector<std::string> inputs;    // ids of runs
+  std::vector<std::string> inputs;    // ids of runs, and files (file_input in describe.hpp)
   std::optional<std::string> source;  // or:
   std::optional<std::string> function;
   std::optional<std::string> arguments;  // JSON

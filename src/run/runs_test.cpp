@@ -114,7 +114,7 @@ TEST_F(RunTest, FilesCanBeReadWithoutMyelin) {
   const auto record = boost::json::parse(read_file(directory(id) / "run.json"));
   EXPECT_EQ(record.at("state").as_string(), "done");
   EXPECT_EQ(record.at("stdout").as_string(), "hé\n\"x\"");
-  EXPECT_EQ(record.at("datasets").at(0).at("unit").as_string(), "mV");
+  EXPECT_TRUE(record.at("datasets").at(0).at("unit").is_null());
   EXPECT_EQ(record.at("source").as_string(), "print(1)");
   const std::string check = "cd '" + directory(id).string() + "' && sha256sum --quiet -c SHA256SUMS";
   EXPECT_EQ(std::system(check.c_str()), 0);
@@ -146,6 +146,31 @@ TEST_F(RunTest, DatasetsHaveTheNamesOfTheirPaths) {
     EXPECT_LE(entry.path().filename().string().size(), 128U);
   EXPECT_EQ(names(other).substr(0, 24), "_..:int8[1] _:int8[1] __");
   EXPECT_TRUE(server->get(runs().verify(me, other)));
+}
+
+TEST_F(RunTest, UnitsDimsAndCoordinatesAreSaidOrFixedNeverGuessed) {
+  start();
+  const auto shown = [&](const std::string& text, NewRun what) {
+    const std::string id = done(RopeBuilder().text(text), std::move(what));
+    std::string out;
+    const auto list = boost::json::parse(server->get(runs().get(me, id))->datasets);
+    for (const auto& d : list.as_array())
+      out += std::string(d.at("name").as_string()) + boost::json::serialize(d.at("dims")) + boost::json::serialize(d.at("unit")) +
+             (d.as_object().contains("coordinates") ? boost::json::serialize(d.at("coordinates")) : "") + " ";
+    return out;
+  };
+  const std::string events = R"({"data":{"e":{"senders":[1,1],"times":[0.5,1.5],"V_m":[-70.0,-69.5],"x":[1,2]},"t":[0.5],"V_m":[1.0],"times":[1.5]}})";
+  EXPECT_EQ(shown(events, script()), R"(e.senders["dim_0"]null["e.times"] e.times["dim_0"]"ms" e.V_m["dim_0"]"mV"["e.times"] e.x["dim_0"]null["e.times"] )"
+                                     R"(t["dim_0"]null V_m["dim_0"]null times["dim_0"]null )");
+  NewRun plain = script();
+  plain.versions = R"({"python":"3.11"})";
+  EXPECT_EQ(shown(events, plain), R"(e.senders["dim_0"]null e.times["dim_0"]null e.V_m["dim_0"]null e.x["dim_0"]null t["dim_0"]null V_m["dim_0"]null times["dim_0"]null )");
+  EXPECT_EQ(shown(R"({"data":{"senders":[1],"times":[5]}})", script()), R"(senders["dim_0"]null times["dim_0"]null )");  // steps
+  plain.options = R"~({"results":{"t":{"unit":"ms","dims":[]},"v":{"unit":"mV, \"x\"","dims":["cell","t"]},"n":{"unit":"","dims":["a","b"]}}})~";
+  EXPECT_EQ(shown(R"({"data":{"v":[[1.5,2,3],[4,5,6]],"t":[0.5,1,2],"n":[1],"u":[1,2,3]}})", plain),
+            R"(v["cell","t"]"mV, \"x\""["t"] t["t"]"ms" n["dim_0"]null u["dim_0"]null )");
+  const std::string id = done(RopeBuilder().text(R"({"data":{"v":[[[1.5]]],"t":[0.5]}})"), plain);
+  EXPECT_EQ(get_dataset(id, "v", DatasetFormat::csv), "cell,t,dim_2,\"v [mV, \"\"x\"\"]\"\n0,0,0,1.5\n");
 }
 
 TEST_F(RunTest, ListsOfNumbersBecomeDatasets) {
@@ -182,7 +207,7 @@ TEST_F(RunTest, ThousandsOfArraysOfOneNameStayFast) {
 
 TEST_F(RunTest, LongListsGoByAFile) {
   start();
-  std::string text = R"({"data":{"v":[)", csv = "v [mV]\n";
+  std::string text = R"({"data":{"v":[)", csv = "v\n";
   for (int i = 0; i < 400'000; ++i) text += std::to_string(i) + ",";
   text += "0.5],\"w\":[";
   for (int i = 0; i < 400'000; ++i) text += "1,";

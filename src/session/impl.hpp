@@ -181,7 +181,8 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   async::Event all_idle;
   async::TaskGroup tasks;
 
-  Result<std::shared_ptr<Session::Impl>> add(User user, std::string engine, std::string name, bool own, bool record);
+  Result<std::shared_ptr<Session::Impl>> add(User user, std::string engine, std::string name, bool own, bool record,
+                                             std::optional<std::uint64_t> seed = std::nullopt);
   Result<void> may_add(const User& user, const std::string& engine, std::size_t more);
   void put(std::shared_ptr<Session::Impl> session);
   [[nodiscard]] bool has_engine(const std::string& name) const { return engines.count(name) > 0 && withdrawn.count(name) == 0; }

@@ -31,6 +31,22 @@ std::string versions(const worker::EngineInfo& engine) {
   return json::serialize(o);
 }
 
+// What the session's global generators began with, beside what the engine tells of its own.
+std::string seeds_of(const History& history, json::object engine = {}) {
+  engine["python"] = history.seed;
+  return json::serialize(engine);
+}
+
+// nullopt in a run of a time when they were not recorded.
+std::optional<std::uint64_t> python_seed(const std::string& seeds) {
+  json::error_code failed;
+  auto value = json::parse(seeds, failed);
+  if (failed || !value.is_object()) return std::nullopt;
+  auto* seed = value.get_object().if_contains("python");
+  if (!seed || !seed->is_int64() || seed->get_int64() < 0) return std::nullopt;
+  return static_cast<std::uint64_t>(seed->get_int64());
+}
+
 std::string stdout_of(const Error& error) {
   json::error_code failed;
   auto detail = json::parse(error.detail, failed);
@@ -89,7 +105,8 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
       json::error_code failed;
       auto facts = json::parse(answer->facts.empty() ? "{}" : answer->facts, failed);
       if (!failed && facts.is_object())
-        if (auto* value = facts.get_object().if_contains("seeds"); value && value->is_object()) seeds = json::serialize(*value);
+        if (auto* value = facts.get_object().if_contains("seeds"); value && value->is_object() && job->ticket.call && job->ticket.call->before)
+          seeds = seeds_of(*job->ticket.call->before, std::move(value->get_object()));
       auto done = co_await self->runs.finish(id, std::move(answer->rope), std::move(answer->memfd), std::nullopt, std::move(seeds));
       if (!done && done.error().code != Code::conflict) log::error("run " + id + " was not kept: " + done.error().message);
     } else {
@@ -112,6 +129,7 @@ struct Jobs::Impl : std::enable_shared_from_this<Jobs::Impl> {
     auto parent = session.status().parent;
     if (!parent.empty()) what.parent_session = parent;
     const std::size_t calls_before = session.history().calls.size();
+    what.seeds = seeds_of(session.history());
     what.history = text_of(session.history());
     what.history_complete = session.history().complete;
     const bool complete_before = what.history_complete;
@@ -263,9 +281,10 @@ Task<Result<run::Record>> Jobs::rerun(User user, std::string id, std::chrono::mi
     }
   }
   std::string name = "rerun-" + random_hex(4);
-  auto session = co_await self->sessions.create(user, old->engine, std::move(name));
+  auto session = co_await self->sessions.create(user, old->engine, std::move(name), python_seed(old->seeds));
   if (!session) co_return session.take_error();
   what.session = session->id();
+  what.seeds = seeds_of(session->history());
   what.history = old->history;
   auto engine = co_await self->sessions.engine_ready(old->engine);
   what.versions = versions(engine ? *engine : worker::EngineInfo{});

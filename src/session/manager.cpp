@@ -115,12 +115,13 @@ Result<void> Manager::Impl::may_add(const User& user, const std::string& engine,
 }
 
 Result<std::shared_ptr<Session::Impl>> Manager::Impl::add(User user, std::string engine, std::string name, bool own,
-                                                          bool record) {
+                                                          bool record, std::optional<std::uint64_t> seed) {
   auto allowed = may_add(user, engine, 1);
   if (!allowed) return allowed.take_error();
   Limits limits = options.limits_for(engine, user.name);
   auto session = std::make_shared<Session::Impl>(*this, std::move(user), engine, std::move(name), limits, own);
   session->record_at_start = record;
+  if (seed) session->history.seed = *seed;
   put(session);
   return session;
 }
@@ -342,7 +343,7 @@ Task<void> Manager::Impl::count_work(std::shared_ptr<Impl> self, std::string use
 
 // ---- interface ---------------------------------------------------------------------------------------------------
 
-Task<Result<Session>> Manager::create(User user, std::string engine, std::string name) {
+Task<Result<Session>> Manager::create(User user, std::string engine, std::string name, std::optional<std::uint64_t> seed) {
   auto self = impl_;
   auto found = self->by_name.find({user.id, engine, name});
   if (found != self->by_name.end() && found->second->intended_end) {
@@ -352,7 +353,7 @@ Task<Result<Session>> Manager::create(User user, std::string engine, std::string
   }
   if (found != self->by_name.end() && found->second->state != State::ended)
     co_return Error{Code::conflict, "you already have a session '" + name + "' on " + engine + ": " + found->second->id, ""};
-  auto session = self->add(std::move(user), std::move(engine), std::move(name), false, true);
+  auto session = self->add(std::move(user), std::move(engine), std::move(name), false, true, seed);
   if (!session) co_return session.take_error();
   co_return Session(*session);
 }

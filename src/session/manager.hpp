@@ -63,8 +63,8 @@ class Manager {
   /// Marks what a former server left running as lost, starts the engine `first`, and the watch over idle time and memory.
   async::Task<Result<void>> open(std::string first);
 
-  /// A new session; conflict when the user has a live one of that name on that engine.
-  async::Task<Result<Session>> create(User user, std::string engine, std::string name);
+  /// A new session; conflict when the user has a live one of that name on that engine. `seed`: as in History; without, a new one.
+  async::Task<Result<Session>> create(User user, std::string engine, std::string name, std::optional<std::uint64_t> seed = std::nullopt);
   /// Queued calls wait until it has started. What can't start says so at its first call.
   Result<Session> create_bare(User user, std::string engine, Bare what);
   /// What a session of this user on this engine may use.

@@ -103,7 +103,9 @@ const char* name_of(State state) {
 Session::Impl::Impl(Manager::Impl& m, User user, std::string engine_name, std::string session_name, Limits l,
                     bool own_kernel)
     : manager(m), id(make_id("s_")), owner(std::move(user)), engine(std::move(engine_name)),
-      name(std::move(session_name)), limits(l), own(own_kernel) {}
+      name(std::move(session_name)), limits(l), own(own_kernel) {
+  history.seed = std::stoull(random_hex(4), nullptr, 16);
+}
 
 Error Session::Impl::ended_error() const {
   if (!cause) return {Code::gone, "the session has ended", ""};
@@ -180,6 +182,7 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
 std::string Session::Impl::go_options(bool dormant) const {
   json::object go{{"session", id},
                   {"user", owner.name},
+                  {"seed", history.seed},
                   {"threads", manager.options.threads},
                   {"stdout_bytes", limits.stdout_bytes},
                   {"processes", limits.processes}};

@@ -47,6 +47,7 @@ struct History {
   std::vector<std::string> calls;  // JSON objects {"meta","body"}, oldest first
   std::size_t bytes = 0;
   bool complete = true;            // false: too long, or something in it can't be repeated (an interrupt, a file that was put)
+  std::uint64_t seed = 0;          // of Python's and numpy's global generators at its start, below 2^32
   void add(const Call& call);
   void spoil();                    // it can't be repeated from here on
 };

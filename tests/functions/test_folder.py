@@ -1,6 +1,7 @@
 """Functions of the operator's folder: dropping a file makes routes; what is wrong with one stays its own matter."""
 
 import concurrent.futures
+import hashlib
 import http.client
 import io
 import json
@@ -336,6 +337,21 @@ def test_kept_calls_are_runs_and_can_be_repeated(folder, client):
     assert done["state"] == "done" and done["comparison"]["identical"], done
 
 
+def test_declared_units_and_dims_are_those_of_the_datasets(folder, client):
+    folder.put("traced.py", """
+        from myelin.function import Result, function
+        @function(results={"t": "ms", "v": Result("mV", dims=("t",))})
+        def trace(amp: float = 1.0): return {"t": [0.0, 0.5], "v": [amp, -amp], "w": [1.5]}
+    """)
+    run = client.post("/v1/functions/traced.trace", {"keep": True}).headers["myelin-run"]
+    sets = {d["name"]: (d["dims"], d["unit"], d.get("coordinates")) for d in client.get("/v1/runs/" + run).json()["datasets"]}
+    assert sets == {"t": (["t"], "ms", None), "v": (["t"], "mV", ["t"]), "w": (["dim_0"], None, None)}
+    job = client.post("/v1/sweeps", {"function": "traced.trace", "grid": {"amp": [1, 2, 3]}}).json()["id"]
+    done = wait_until(lambda: (lambda o: o["state"] not in ("queued", "running") and o)(client.get("/v1/jobs/" + job).json()), "the sweep")
+    sets = {d["name"]: (d["shape"], d["dims"], d["unit"], d.get("coordinates")) for d in done["datasets"]}
+    assert sets["axes.amp"] == ([3], ["amp"], None, None) and sets["results.v"] == ([3, 2], ["amp", "t"], "mV", ["axes.amp"]), sets
+
+
 def test_jobs_fail_and_are_cancelled(folder, client):
     folder.put("jobs.py", "import time\ndef sleep(s):\n    time.sleep(s)\n    return s\ndef fail(): raise KeyError('k')\n")
 
@@ -408,6 +424,12 @@ def test_files_runs_and_sessions_as_parameters(folder, client, user):
     run = client.post("/v1/functions/source.v", {"keep": True}).headers["myelin-run"]
     assert value(client, "given.of_run", run=run) == 500.0
     assert call(user(), "given.of_run", run=run).status == 422  # somebody else's
+    kept = [client.post("/v1/functions/" + name, {"parameters": given, "keep": True}).headers["myelin-run"]
+            for name, given in (("given.of_run", {"run": run}), ("given.of_file", {"data": "~/work/tables/cells.csv"}))]
+    assert [client.get("/v1/runs/" + one).json()["inputs"] for one in kept] == [
+        [run], [{"file": "tables/cells.csv", "sha256": hashlib.sha256(b"1,2,3").hexdigest()}]]
+    crate = zipfile.ZipFile(io.BytesIO(client.get("/v1/runs/%s/export?format=rocrate" % kept[1]).body))
+    assert b'"name":"tables/cells.csv"' in crate.read("ro-crate-metadata.json")
     session = client.post("/v1/sessions", {"engine": "python"}).json()["id"]
     client.post("/v1/sessions/%s/exec" % session, {"source": "a, b = 40, 2"})
     assert value(client, "given.of_session", session={"session": session, "names": ["a", "b"]}) == 42

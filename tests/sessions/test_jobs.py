@@ -54,9 +54,9 @@ def test_a_job_answers_later_as_the_call_would_have(client):
 
 def test_progress_output_and_cancel(client):
     session = Session(client, "nest")
-    job = start(session, "print('begun')\nnest.Create('iaf_psc_alpha', 100)\nnest.Simulate(1e9)")
+    job = start(session, "print('begun')\nn = nest.Create('iaf_psc_alpha', 100)\nnest.Simulate(1e9)", ["n"])
     shown = wait_until(lambda: (s := client.get("/v1/jobs/" + job).json()).get("progress") and s, "progress")
-    assert shown["state"] == "running" and 0 <= shown["progress"]["done"] < 1
+    assert shown["state"] == "running" and 0 <= shown["progress"]["done"] < 1 and shown["stream"] == session.path + "/stream"
     assert client.get("/v1/jobs/%s/result" % job).status == 409
     waiting = start(session, "x = 1")
     assert client.post("/v1/jobs/%s/cancel" % waiting).status == 202
@@ -65,6 +65,7 @@ def test_progress_output_and_cancel(client):
     shown = over(client, job)
     assert shown["state"] == "cancelled" and "interrupted at t" in shown["error"]["detail"]
     assert client.post("/v1/jobs/%s/cancel" % job).status == 409
+    assert "stream" not in shown and shown["datasets"] == [] and len(session.value("", "n")) == 100  # what it had made is the session's
     assert session.value("y = nest.network_size", "y") == 100  # the session lives
     assert client.request("DELETE", "/v1/jobs/" + job).status == 204
     assert client.get("/v1/jobs/" + job).status == 404
@@ -94,10 +95,27 @@ def test_keep_makes_a_run_and_answers_as_ever(client):
     assert [one["id"] for one in client.get("/v1/runs?title=a%20ramp&engine=python&state=done&limit=1").json()["runs"]] == [run]
     names = zipfile.ZipFile(io.BytesIO(client.get("/v1/runs/%s/export?format=rocrate" % run).body)).namelist()
     assert "ro-crate-metadata.json" in names
-    assert client.get("/v1/runs/%s/datasets/t?format=csv" % run).text.split() == ["t", "[ms]", "1", "2"]
+    assert client.get("/v1/runs/%s/datasets/t?format=csv" % run).text.split() == ["t", "1", "2"]  # a name alone is no unit
     assert client.request("PATCH", "/v1/runs/" + run, json_body={"title": "b", "expires_at": "2099-01-01T00:00:00Z"}).json()["title"] == "b"
     assert client.request("PATCH", "/v1/runs/" + run, json_body={"expires_at": "soon"}).status == 400
     assert client.request("DELETE", "/v1/runs/" + run).status == 204 and client.get("/v1/runs/" + run).status == 404
+    session.delete()
+
+
+def test_a_kept_call_says_which_runs_it_was_made_from(client):
+    session = Session(client, "python")
+
+    def keep(who=session, **members):
+        return who.client.post(who.path + "/exec", dict(members, source="v = [1, 2]", keep=True, **{"return": "v"}))
+
+    first = keep().headers["myelin-run"]
+    second = keep(inputs=[first])
+    assert second.status == 200 and client.get("/v1/runs/" + second.headers["myelin-run"]).json()["inputs"] == [first]
+    for wrong in (first, [1], ["r_0"], [first] * 101):
+        assert keep(inputs=wrong).status == 400
+    stranger = Session(client.with_token(client.post("/v1/tokens", {"name": "stranger to inputs"}).json()["token"]), "python")
+    assert keep(stranger, inputs=[first]).status == 400
+    stranger.delete()
     session.delete()
 
 
@@ -114,6 +132,33 @@ def test_a_rerun_is_the_same_to_the_bit_with_its_history(client):
     assert answer.status == 202 and answer.json()["kind"] == "rerun" and answer.json()["inputs"] == [run], answer
     shown = over(client, answer.json()["id"])
     assert shown["state"] == "done" and shown["comparison"]["identical"] is True and shown["comparison"]["differs"] == [], shown
+
+
+@pytest.mark.parametrize("engine", ["python", "nest"])
+def test_a_rerun_draws_the_same_random_numbers_again(client, engine):
+    session = Session(client, engine)
+    session.value("import random\nimport numpy as np\nfirst = random.random()", None)
+    kept = session.client.post(session.path + "/exec", {"source": "v = [first, random.random(), np.random.random(), float(np.random.normal())]", "return": ["v"], "keep": True})
+    branch = client.post(session.path + "/branch", {}).json()["sessions"][0]["id"]  # goes on with its parent's numbers
+    second = client.post("/v1/sessions/%s/exec" % branch, {"source": "v = [random.random(), np.random.random()]", "return": ["v"], "keep": True})
+    for answer in (kept, second):
+        run = answer.headers["myelin-run"]
+        seeds = client.get("/v1/runs/" + run).json()["seeds"]
+        assert 0 <= seeds["python"] < 2**32 and ("rng_seed" in seeds) == (engine == "nest"), seeds
+        shown = over(client, client.post("/v1/runs/%s/rerun" % run).json()["id"])
+        assert shown["seeds"] == seeds and shown["comparison"]["identical"] is True and shown["comparison"]["differs"] == [], shown
+    session.delete()
+    other = Session(client, engine)
+    assert other.value("import random\nv = random.random()", "v") != kept.json()["data"]["v"][0]
+    other.delete()
+
+
+def test_a_rerun_that_differs_says_what_it_may_be(client):
+    session = Session(client, "python")
+    answer = session.client.post(session.path + "/exec", {"source": "import numpy as np\nv = np.random.default_rng().random(3)", "return": ["v"], "keep": True})
+    shown = over(client, client.post("/v1/runs/%s/rerun" % answer.headers["myelin-run"]).json()["id"])
+    assert shown["comparison"]["identical"] is False and "random numbers drawn without a seed" in shown["comparison"]["differs"][0], shown
+    session.delete()
 
 
 def test_a_run_that_can_not_be_repeated_says_why(client):

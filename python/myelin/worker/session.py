@@ -81,6 +81,7 @@ class Session:
         """From the entered sandbox to the first call. False if the server closed the channel before `go`."""
         self.interrupts.install()
         options = self._enter()
+        reseed(options.get("seed"))
         if options.get("nice"):
             os.nice(int(options["nice"]))
         threads = options.get("threads")
@@ -418,12 +419,15 @@ class Session:
 # -- the child ----------------------------------------------------------------------------------------------------------
 
 
-def reseed():
-    """New random numbers for a forked process. uuid and secrets come from the system; NEST's own seed is its kernel's."""
-    random.seed()
+def reseed(seed=None):
+    """New random numbers for a forked process; with the same seed, the same. uuid and secrets come from the system; NEST's own seed is
+    its kernel's."""
+    if seed is None:
+        seed = int.from_bytes(os.urandom(4), "little")
+    random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
+        numpy.random.seed(seed)
 
 
 def environment(home, namespaces, extra):
@@ -461,7 +465,6 @@ def main(engine, spawn, namespaces, library=None):
     sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
     environment(spawn.get("home") or "/", namespaces, spawn.get("env"))
-    reseed()
     gc.set_threshold(100_000, 20, 20)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=3)
     session = Session(sock, engine, library, namespaces)

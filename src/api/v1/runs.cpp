@@ -63,6 +63,8 @@ Task<json::object> shown(Context& context, session::User user, run::Record recor
   if (!record.ended_by_now()) {
     if (auto progress = context.jobs.progress(record.id)) object["progress"] = describe(*progress);
     object["stdout"] = context.jobs.output(record.id);
+    const bool of_session = record.kind == run::Kind::exec || record.kind == run::Kind::call || record.kind == run::Kind::rerun;
+    if (of_session && !record.session.empty()) object["stream"] = "/v1/sessions/" + record.session + "/stream";
   }
   if (record.kind == run::Kind::rerun && record.state == run::State::done && !record.inputs.empty()) {
     auto asker = asker_of(user);
@@ -210,7 +212,7 @@ constexpr std::string_view run_example =
     R"({"id":"r_1","title":"three numbers","user":"anna","session":"s_1","engine":"python","kind":"exec","state":"done","source":"v = [0.0, 0.5, 1.0]","history":0,)"
     R"("parent_session":null,"inputs":[],"versions":{"python":"3.11.2"},"machine":{"cpu":"…"},"seeds":{},"created_at":"2026-01-01T12:00:00.000Z",)"
     R"("started_at":"2026-01-01T12:00:00.000Z","ended_at":"2026-01-01T12:00:00.100Z","expires_at":null,"stdout":"","bytes":512,)"
-    R"("datasets":[{"name":"v","dtype":"float64","shape":[3],"dims":["dim_0"],"unit":"mV","bytes":24,"sha256":"…"}]})";
+    R"("datasets":[{"name":"v","dtype":"float64","shape":[3],"dims":["dim_0"],"unit":null,"bytes":24,"sha256":"…"}]})";
 
 }  // namespace
 

@@ -59,12 +59,13 @@ Task<http::Response> end(Context& context, Asked asked) {
   co_return response;
 }
 
-// Members of the body that are the server's: whether the call is kept, and how long it may take.
+// Members of the body that are the server's: whether the call is kept and what it was made from, and how long it may take.
 struct Terms {
   bool keep = false;
   std::string title;
   std::chrono::milliseconds timeout{0};
   std::optional<std::string> source, function, arguments;
+  std::vector<std::string> inputs;  // ids of runs; of a call that is kept
 };
 
 Result<Terms> terms_of(const std::string& text, bool all) {
@@ -90,6 +91,14 @@ Result<Terms> terms_of(const std::string& text, bool all) {
     auto seconds = body->get_double("timeout_s");
     if (!seconds || !(*seconds > 0) || *seconds > 31536000) return Error{Code::bad_request, "timeout_s is a number of seconds, above 0", ""};
     terms.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(*seconds * 1000));
+  }
+  if (auto* inputs = body->object().if_contains("inputs")) {
+    const Error wrong{Code::bad_request, "inputs is a list of at most 100 ids of runs", ""};
+    if (!inputs->is_array() || inputs->get_array().size() > 100) return wrong;
+    for (auto& input : inputs->get_array()) {
+      if (!input.is_string()) return wrong;
+      terms.inputs.emplace_back(input.get_string());
+    }
   }
   terms.source = body->get_string("source");
   terms.function = body->get_string("function");
@@ -145,7 +154,15 @@ Task<http::Response> run(Context& context, Asked asked, const char* method) {
     if (!answer) co_return call_problem(answer.error());
     co_return respond(context, std::move(*answer), wanted, true);
   }
+  for (auto& input : terms->inputs) {
+    run::Asker asker{asked.user.id, asked.user.is_operator};
+    auto known = co_await context.runs.get(std::move(asker), input);
+    if (!known && known.error().code != Code::not_found) co_return call_problem(known.error());
+    if (!known || !accounts::allows(asked.who, "view", "run", input, known->owner))
+      co_return http::problem(400, "bad_request", "inputs: no run " + input.substr(0, 64));
+  }
   run::NewRun what;
+  what.inputs = std::move(terms->inputs);
   what.title = terms->title;
   what.kind = std::string_view(method) == "exec" ? run::Kind::exec : run::Kind::call;
   if (what.kind == run::Kind::exec) what.source = terms->source.value_or("");
@@ -210,11 +227,11 @@ std::vector<Route> session_routes() {
       {.method = "POST", .pattern = "/v1/sessions/{id}/exec", .handler = exec, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Run Python in the session; globals persist unless fresh. Accept: application/cbor gives typed arrays. "
                   "Prefer: respond-async makes it a job",
-       .body = R"({"source":"v = [x * 0.5 for x in range(3)]","return":["v"],"fresh":false,"keep":false,"title":"three numbers"})",
+       .body = R"({"source":"v = [x * 0.5 for x in range(3)]","return":["v"],"fresh":false,"keep":false,"title":"three numbers","inputs":[]})",
        .required = "source", .answer = R"({"data":{"v":[0.0,0.5,1.0]},"stdout":""})"},
       {.method = "POST", .pattern = "/v1/sessions/{id}/call", .handler = call, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Call a function of the engine, or one that the session defined",
-       .body = R"({"function":"Create","args":["iaf_psc_alpha",10],"kwargs":{},"keep":false,"title":"ten neurons"})", .required = "function",
+       .body = R"({"function":"Create","args":["iaf_psc_alpha",10],"kwargs":{},"keep":false,"title":"ten neurons","inputs":[]})", .required = "function",
        .answer = R"({"data":[1,2,3],"stdout":""})"},
       {.method = "POST", .pattern = "/v1/sessions/{id}/interrupt", .handler = interrupt, .needs = "use:session:{}", .tag = "sessions",
        .summary = "Interrupt the running call; 409 if none runs", .status = 202, .answer = R"({"interrupting":true})"},

@@ -22,7 +22,7 @@ export interface Status {
   engines: Record<string, { version?: string; versions?: Record<string, string>; import_ms?: number }>;
 }
 
-export interface Dataset { name: string; dtype: string; shape: number[]; dims?: string[]; unit?: string | null; bytes: number; sha256?: string }
+export interface Dataset { name: string; dtype: string; shape: number[]; dims?: string[]; coordinates?: string[]; unit?: string | null; bytes: number; sha256?: string }
 export type RunState = 'queued' | 'running' | 'done' | 'failed' | 'cancelled' | 'lost';
 
 export interface Comparison {
@@ -33,7 +33,7 @@ export interface Comparison {
 
 export interface Run {
   id: string; title?: string | null; user?: string; session?: string; engine: string; kind: 'exec' | 'call' | 'rerun' | 'function' | 'sweep'; state: RunState;
-  source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: string[];
+  source?: string; function?: string; arguments?: unknown; history?: number; parent_session?: string | null; inputs?: (string | { file: string; sha256: string })[];
   versions?: Record<string, string>; machine?: Record<string, unknown>; seeds?: Record<string, unknown>;
   created_at: string; started_at?: string; ended_at?: string; expires_at?: string | null; progress?: Progress;
   error?: { title?: string; detail?: string; line?: number }; stdout?: string; bytes?: number; datasets?: Dataset[]; comparison?: Comparison;
