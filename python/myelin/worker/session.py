@@ -43,6 +43,7 @@ class Session:
         self._spaces = None  # globals of the v1 scripts
         self._incoming = None  # a state that is put back, in parts
         self._last_progress = 0.0
+        self._interruptible = True
         self._call = 0
         self._pid = os.getpid()
         self._kernel_errors = engine.kernel_errors()
@@ -62,10 +63,11 @@ class Session:
             self.channel.send(protocol.PROGRESS, body.encode(), self._call)
             self.tee.push()  # what the pipe had no room for when it was printed
 
-    def not_interruptible(self):
-        """Says that what runs now can't be interrupted."""
-        if self._call:
-            self.channel.send(protocol.PROGRESS, b'{"interruptible":false}', self._call)
+    def interruptible(self, can):
+        """Says whether what runs now can be interrupted, if that is news. A call can, unless told otherwise."""
+        if self._call and can != self._interruptible:
+            self._interruptible = can
+            self.channel.send(protocol.PROGRESS, b'{"interruptible":true}' if can else b'{"interruptible":false}', self._call)
 
     def state(self, **values):
         """A change of state, sent in front of the result."""
@@ -198,6 +200,7 @@ class Session:
         meta = arguments.loads(meta_bytes)
         interrupts = self.interrupts
         self._last_progress = time.monotonic()
+        self._interruptible = True
         self._call = call
         failure = None
         data, fd = b"", None

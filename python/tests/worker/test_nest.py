@@ -415,6 +415,9 @@ class Slices(Case):
     def test_stdp(self):
         self.run_both(BALANCED, 200.0, threads=1, synapse="stdp_synapse")
 
+    def test_stdp_two_threads(self):
+        self.run_both(BALANCED, 100.3, threads=2, synapse="stdp_synapse")
+
     def test_gap_junctions(self):
         for wfr in (True, False):
             self.run_both(GAP, 50.5, slices=(0.001,), grain=1.0 if wfr else None, threads=1, wfr=wfr)

@@ -353,7 +353,7 @@ class Kernel:
         facts = self._facts or self._read_facts()
         if facts[2] > 1 or self._plastic:
             if t * self._speed > SLICE_S or not self._speed:
-                self.session.not_interruptible()
+                self.session.interruptible(False)
             return False
         tics = t * facts[0]
         whole = round(tics)
@@ -380,6 +380,7 @@ class Kernel:
         tics_per_ms, step = self._facts[:2]
         session = self.session
         interrupts = session.interrupts
+        session.interruptible(True)
         run = self._run
         self._own = own
         clock = time.perf_counter
