@@ -474,8 +474,8 @@ class Interrupts(Case):
 
     def test_simulate(self):
         self.build()
-        fields = self.interrupted(self.session.start("api", b'{"t": 1e7}', content_type=JSON, name="Simulate"))
-        self.assertRegex(fields["text"], r"^interrupted at t = .* ms of 1e\+07 ms$")
+        fields = self.interrupted(self.session.start("api", b'{"t": 1e12}', content_type=JSON, name="Simulate"))
+        self.assertRegex(fields["text"], r"^interrupted at t = .* ms of 1e\+12 ms$")
         now = self.api("biological_time")
         self.assertGreater(now, 0)
         self.assertFalse(self.api("GetKernelStatus", "prepared"))
