@@ -1,5 +1,6 @@
 """The shape of the sources: who may include whom, and what must not be in any file."""
 
+import ast
 import pathlib
 import re
 import shutil
@@ -145,3 +146,11 @@ def test_every_python_requirement_is_pinned():
             continue
         for line in path.read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[^\s;]+", line), (path, line)
+
+
+def test_what_runs_in_engines_is_python_3_9():
+    # an engine's environment may have any interpreter from 3.9 on
+    files = [path for folder in ("worker", "functions") for path in (ROOT / "python/myelin" / folder).rglob("*.py")]
+    assert len(files) > 20
+    for path in files:
+        ast.parse(path.read_text(), str(path), feature_version=(3, 9))

@@ -189,8 +189,13 @@ def test_timeouts(client):
     answer = session.client.post(session.path + "/exec", {"source": "while True: pass", "timeout_s": 0.5})
     assert answer.status == 504 and answer.json()["code"] == "deadline" and "500 ms" in answer.json()["detail"], answer
     assert session.value("a = 1", "a") == 1
+    short = session.client.post(session.path + "/exec", {"source": "while True: pass", "timeout_s": 1e-5})  # not none at all
+    assert short.status == 504, short
     for wrong in (0, -1, "1", None):
         assert session.client.post(session.path + "/exec", {"source": "", "timeout_s": wrong}).status == 400
+    for wrong in ({"returns": ["a"]}, {"source": "a = 1", "returns": ["a"]}):
+        refused = session.client.post(session.path + "/exec", wrong)
+        assert refused.status == 400 and refused.json()["class"] == "ValueError", refused
     assert session.client.post(session.path + "/exec", {"source": "", "keep": 1}).status == 400
     session.delete()
 

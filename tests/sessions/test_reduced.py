@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from conftest import BINARY
+from conftest import BINARY, Session
 from test_sessions import native, run, start
+from test_streams import Loop
 
 
 @pytest.fixture
@@ -37,6 +38,22 @@ def test_one_user_and_no_scripts(make_server, no_namespaces):
     other = server.client(token_of(server, "alice"))
     refused = other.request("POST", "/api/Create", json_body=["iaf_psc_alpha"])
     assert refused.status == 400 and "doctor" in refused.text, refused
+
+
+def test_calls_are_no_way_around(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces)
+    session = Session(server.client(), "nest")
+    loop = Loop(session)
+    for name in ("random._os.system", "time.sleep", "nest.Create", "nest._nest.__class__", "__builtins__.eval"):
+        refused = session.client.post(session.path + "/call", {"function": name, "args": ["id"]})
+        assert refused.status == 400 and refused.json()["class"] == "AttributeError", (name, refused)
+        assert loop.ask({"call": name, "args": ["id"]})["error"]["class"] == "AttributeError", name
+    assert session.client.post(session.path + "/call", {"function": "Create", "args": ["iaf_psc_alpha", 2]}).json()["data"] == [1, 2]
+    assert loop.ask({"call": "Create", "args": ["iaf_psc_alpha"]}) == {"data": [3]}
+    assert loop.ask({"get": [{"nodes": [1], "keys": ["V_m"]}]})["get"] == [{"V_m": [-70.0]}]
+    plain = Session(server.client(), "python")
+    refused = plain.client.post(plain.path + "/call", {"function": "print", "args": ["x"]})
+    assert refused.status == 400 and "turned off" in refused.json()["detail"], refused
 
 
 def test_allowed_by_the_configuration(make_server, no_namespaces):

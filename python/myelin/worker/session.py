@@ -17,6 +17,7 @@ from .output import KEEP_BYTES, RATE_BYTES, Capture, Tee
 
 PROGRESS_S = 0.05
 BRANCH_S = 10.0  # how long the server may take to send a branch's descriptors
+SERVERS = ("keep", "title", "timeout_s", "inputs")  # members of a request that the server has read
 ERROR_STDOUT = 256 << 10  # characters of stdout that an error carries, the newest
 
 
@@ -43,6 +44,7 @@ class Session:
         self._spaces = None  # globals of the v1 scripts
         self._incoming = None  # a state that is put back, in parts
         self._last_progress = 0.0
+        self._interruptible = True
         self._call = 0
         self._pid = os.getpid()
         self._kernel_errors = engine.kernel_errors()
@@ -62,10 +64,11 @@ class Session:
             self.channel.send(protocol.PROGRESS, body.encode(), self._call)
             self.tee.push()  # what the pipe had no room for when it was printed
 
-    def not_interruptible(self):
-        """Says that what runs now can't be interrupted."""
-        if self._call:
-            self.channel.send(protocol.PROGRESS, b'{"interruptible":false}', self._call)
+    def interruptible(self, can):
+        """Says whether what runs now can be interrupted, if that is news. A call can, unless told otherwise."""
+        if self._call and can != self._interruptible:
+            self._interruptible = can
+            self.channel.send(protocol.PROGRESS, b'{"interruptible":true}' if can else b'{"interruptible":false}', self._call)
 
     def state(self, **values):
         """A change of state, sent in front of the result."""
@@ -199,6 +202,7 @@ class Session:
         meta = arguments.loads(meta_bytes)
         interrupts = self.interrupts
         self._last_progress = time.monotonic()
+        self._interruptible = True
         self._call = call
         failure = None
         data, fd = b"", None
@@ -293,13 +297,18 @@ class Session:
             args, kwargs = arguments.parse(meta.get("content_type"), meta.get("query"), raw)
             return self._exec(kwargs, meta.get("envelope") == "v1")
         if method == "call":
-            return self._call_function(arguments.loads(raw))
+            request = arguments.loads(raw)
+            if isinstance(request, dict):
+                _only(request, "a call", ("function", "args", "kwargs", *SERVERS))
+            return self._call_function(request, meta.get("scripts", True))
         if method == "step":
             request = arguments.loads(raw)
             if not isinstance(request, dict):
                 raise TypeError("a step is an object")
             if "call" in request:
-                return {"data": self._call_function({"function": request["call"], "args": request.get("args", [])})["data"]}
+                _only(request, "a step", ("call", "args"))
+                request = {"function": request["call"], "args": request.get("args", [])}
+                return {"data": self._call_function(request, meta.get("scripts", True))["data"]}
             return self.engine.step(request)
         if method == "function":
             self.sources = meta["root"]
@@ -344,6 +353,9 @@ class Session:
         self.stdout.take()
         source = request.get("source", "")
         if v1:
+            _only(request, "exec", ("source", "return", "set", "fresh", *SERVERS))
+            if not isinstance(request.get("source"), str):
+                raise ValueError('say what to run: {"source": "a = 1"}')
             if request.get("fresh"):
                 self._spaces = None
             space = self._space()
@@ -364,8 +376,9 @@ class Session:
             answer["stdout"] = script.clean(stdout)
         return answer
 
-    def _call_function(self, request):
-        """`call` of the native API: a function of the session's globals, else of the engine."""
+    def _call_function(self, request, scripts):
+        """`call` of the native API: a function of the session's globals, else of the engine. Without `scripts` only of the engine:
+        by the globals' attributes everything can be reached."""
         if not isinstance(request, dict):
             raise TypeError("a call is an object with function, args and kwargs")
         name = request.get("function")
@@ -376,7 +389,9 @@ class Session:
             raise TypeError("args is an array and kwargs an object")
         self.stdout.take()
         first, *rest = name.split(".")
-        space = self._spaces if self._spaces is not None else script.fresh_globals(self._names)
+        space = {}
+        if scripts:
+            space = self._spaces if self._spaces is not None else script.fresh_globals(self._names)
         api = self.engine.methods.get("api")
         if first in space and (rest or first not in self._names or api is None) and not first.startswith("__"):
             function = space[first]
@@ -388,7 +403,8 @@ class Session:
         elif api is not None:
             value = api(name, args, kwargs)
         else:
-            raise AttributeError(f"no function {name}: define it by a script first")
+            why = "define it by a script first" if scripts else "running scripts is turned off on this server"
+            raise AttributeError(f"no function {name}: {why}")
         return {"data": value, "stdout": script.clean(self.stdout.take())}
 
     def _error(self, error, interrupted):
@@ -414,6 +430,12 @@ class Session:
             body = json.dumps(described).encode()
         error.__traceback__ = None  # frees the script's frames
         return body
+
+
+def _only(request, what, known):
+    unknown = [str(name) for name in request if name not in known]
+    if unknown:
+        raise ValueError(f"{what} has no member '{unknown[0][:100]}'; known: {', '.join(known)}")
 
 
 # -- the child ----------------------------------------------------------------------------------------------------------

@@ -415,6 +415,9 @@ class Slices(Case):
     def test_stdp(self):
         self.run_both(BALANCED, 200.0, threads=1, synapse="stdp_synapse")
 
+    def test_stdp_two_threads(self):
+        self.run_both(BALANCED, 100.3, threads=2, synapse="stdp_synapse")
+
     def test_gap_junctions(self):
         for wfr in (True, False):
             self.run_both(GAP, 50.5, slices=(0.001,), grain=1.0 if wfr else None, threads=1, wfr=wfr)
@@ -471,8 +474,8 @@ class Interrupts(Case):
 
     def test_simulate(self):
         self.build()
-        fields = self.interrupted(self.session.start("api", b'{"t": 1e7}', content_type=JSON, name="Simulate"))
-        self.assertRegex(fields["text"], r"^interrupted at t = .* ms of 1e\+07 ms$")
+        fields = self.interrupted(self.session.start("api", b'{"t": 1e12}', content_type=JSON, name="Simulate"))
+        self.assertRegex(fields["text"], r"^interrupted at t = .* ms of 1e\+12 ms$")
         now = self.api("biological_time")
         self.assertGreater(now, 0)
         self.assertFalse(self.api("GetKernelStatus", "prepared"))

@@ -77,6 +77,19 @@ class Scripts(Case):
         answer = self.session.json("exec", {"source": "", "return": "z", "fresh": True}, envelope="v1")
         self.assertEqual(answer, {"data": None, "stdout": ""})
 
+    def test_v1_knows_its_members(self):
+        for body in ({}, {"returns": ["v"]}, {"source": 5}, {"source": "v = 1", "returns": ["v"]}, "v = 1"):
+            with self.assertRaises(Failure) as caught:
+                self.session.json("exec", body, envelope="v1")
+            self.assertEqual(caught.exception.fields["class"], "ValueError", body)
+        self.session.exec("def f(x=1): return x", envelope="v1")
+        self.assertEqual(self.session.json("call", {"function": "f", "kwargs": {"x": 3}, "title": "t"})["data"], 3)
+        self.assertEqual(self.session.json("step", {"call": "f", "args": [4]}), {"data": 4})
+        for method, body in (("call", {"function": "f", "arguments": [2]}), ("step", {"call": "f", "kwargs": {"x": 2}})):
+            with self.assertRaises(Failure) as caught:
+                self.session.json(method, body)
+            self.assertIn("has no member", caught.exception.fields["text"])
+
     def test_stdout_is_exact(self):
         self.assertEqual(self.session.exec("print('Hello', 'world')\nprint(1, end='')\nprint(2)"), {"stdout": "Hello world\n12\n"})
         self.assertEqual(self.session.exec("import sys\nsys.stdout.buffer.write(b'x')\nsys.stdout.flush()"), {"stdout": "x"})

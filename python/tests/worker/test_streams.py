@@ -75,8 +75,6 @@ def digest(x):
     return repr(x)
 answers, rows = [], {}
 for c in nest.GetNodes({'element_type': 'recorder'}):
-    if str(c.get('model')) == 'weight_recorder':
-        continue
     i = c.get('global_id')
     if str(c.get('record_to')) != 'memory':  # it has no events
         answers.append([i, digest(c.get()), c.n_events])
@@ -128,6 +126,9 @@ def network(seed):
         build.append("g = nest.Create('spike_generator', 3, {'spike_times': [float(i) for i in range(1, 400, 7)]}); nest.Connect(g, s[:1])")
     if r.random() < 0.4:
         build.append("f = nest.Create('spike_recorder', params={'record_to': 'ascii'}); nest.Connect(n[:3], f)")
+    if r.random() < 0.5:
+        build.append("w = nest.Create('weight_recorder', params={'time_in_steps': %s}); nest.CopyModel('stdp_synapse', 'seen', {'weight_recorder': w})" % (r.random() < 0.3))
+        build.append("nest.Connect(n[:20], n, {'rule': 'fixed_indegree', 'indegree': 3}, {'synapse_model': 'seen', 'weight': 1.})")
     steps = []
     for _ in range(r.randrange(2, 6)):
         steps.append(r.choice(["nest.Simulate(%d.0)" % r.randrange(1, 90), "nest.Simulate(%d.5)" % r.randrange(1, 40),
@@ -281,8 +282,25 @@ for what in ("r.n_events = 1", "r.time_in_steps = True", "r.events = {}", "r.get
         wanted = plain.exec(content, "a", "k")["data"]
         self.assertGreater(wanted["k"], 100)
         self.assertEqual(session.exec(content, "a", "k")["data"], wanted)
-        self.assertEqual(len(session.notes()), 1)
+        later, elsewhere = session.notes()
+        self.assertIn("after this simulation", later)
+        self.assertRegex(elsewhere, r"not streamed: [0-9]+ \(ascii\)$")
         self.assertEqual(sorted(map(len, session.sent().values())), sorted(session.exec("k = [r.n_events, m.n_events]", "k")["data"]))
+
+    def test_weights(self):
+        build = """
+nest.ResetKernel(); nest.verbosity = nest.VerbosityLevel.ERROR; nest.local_num_threads = 2; nest.rng_seed = 3
+n = nest.Create('iaf_psc_alpha', 20); p = nest.Create('poisson_generator', params={'rate': 12000.})
+w = nest.Create('weight_recorder'); nest.CopyModel('stdp_synapse', 'seen', {'weight_recorder': w})
+nest.Connect(p, n, syn_spec={'weight': 20.}); nest.Connect(n, n, {'rule': 'fixed_indegree', 'indegree': 5}, {'synapse_model': 'seen', 'weight': 10.})
+"""
+        wanted = self.same(build, "nest.Simulate(100.)\nnest.Simulate(50.3)\n")
+        (rows,) = wanted["rows"].values()
+        self.assertGreater(len({row[-1] for row in rows}), 10)  # they change
+        session = self.follower()
+        session.exec(build)
+        (listed,) = session.json("recorders", {})
+        self.assertEqual((listed["kind"], listed["columns"]), ("samples", ["ports", "receptors", "targets", "weights"]))
 
     def test_inside_of_prepare(self):
         session = self.follower()

@@ -108,6 +108,8 @@ Result<codec::Json> read_body(const http::Request& request, std::string_view tex
   return body;
 }
 
+std::string scripts_off(const Context& context) { return context.settings.exec ? "" : ",\"scripts\":false"; }
+
 Task<Found> find_session(Context& context, session::User user, std::string id) {
   Found found;
   found.session = context.sessions.find(user, id);

@@ -32,6 +32,10 @@ struct Found {
 };
 Task<Found> find_session(Context& context, session::User user, std::string id);
 
+/// Where scripts are off, what the meta of `call` and `step` says of it (a comma and a member): only the engine's own functions are called,
+/// since a dotted name of a global reaches any module.
+[[nodiscard]] std::string scripts_off(const Context& context);
+
 /// What a kept call answered, in the form that is wanted now; or its error as the call would have given it.
 Task<http::Response> stored_answer(Context& context, session::User user, std::string id, Wanted wanted);
 

@@ -1,5 +1,7 @@
 // Sessions: make, list, end; exec and call, interrupt, output.
 
+#include <algorithm>
+
 #include "api/answer.hpp"
 #include "api/v1/describe.hpp"
 
@@ -90,7 +92,7 @@ Result<Terms> terms_of(const std::string& text, bool all) {
   if (body->has("timeout_s")) {
     auto seconds = body->get_double("timeout_s");
     if (!seconds || !(*seconds > 0) || *seconds > 31536000) return Error{Code::bad_request, "timeout_s is a number of seconds, above 0", ""};
-    terms.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(*seconds * 1000));
+    terms.timeout = std::chrono::milliseconds(std::max<std::int64_t>(1, static_cast<std::int64_t>(*seconds * 1000)));  // 0 is none
   }
   if (auto* inputs = body->object().if_contains("inputs")) {
     const Error wrong{Code::bad_request, "inputs is a list of at most 100 ids of runs", ""};
@@ -141,7 +143,7 @@ Task<http::Response> run(Context& context, Asked asked, const char* method) {
   Wanted wanted = negotiate(context, asked.request);
   const bool recorded = later || terms->keep;
   // A kept result must be able to answer in any form.
-  std::string meta = "{\"method\":\"" + std::string(method) + "\",\"envelope\":\"v1\",\"content_type\":\"application/json\",\"nonfinite\":\"";
+  std::string meta = "{\"method\":\"" + std::string(method) + "\",\"envelope\":\"v1\",\"content_type\":\"application/json\"" + scripts_off(context) + ",\"nonfinite\":\"";
   meta += recorded ? "bare" : wanted.nonfinite();
   meta += recorded ? "\",\"facts\":true}" : "\"}";
   if (!recorded) {

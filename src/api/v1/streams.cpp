@@ -251,7 +251,7 @@ Task<void> run_loop(Context* context, session::Session session, std::shared_ptr<
     auto checked = codec::check_json(text, limits);
     Result<session::Answer> result = checked ? Result<session::Answer>(session::Answer{}) : Result<session::Answer>(checked.error());
     if (result) {
-      std::string meta = "{\"method\":\"step\",\"content_type\":\"application/json\",\"nonfinite\":\"";
+      std::string meta = "{\"method\":\"step\",\"content_type\":\"application/json\"" + scripts_off(*context) + ",\"nonfinite\":\"";
       meta += wanted.nonfinite();
       meta += "\"}";
       session::Call call{std::move(meta), std::move(text), false};

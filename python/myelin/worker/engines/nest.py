@@ -341,19 +341,20 @@ class Kernel:
 
     def _read_facts(self):
         status = self._get_status()
-        self._facts = (float(status["tics_per_ms"]), int(status["tics_per_step"]), int(status["num_processes"]), int(status["local_num_threads"]))
+        self._facts = (float(status["tics_per_ms"]), int(status["tics_per_step"]), int(status["num_processes"]), int(status["local_num_threads"]),
+                       float(status["T_max"]))
         return self._facts
 
     def _sliceable(self, t):
         """Leaves to NEST itself what it refuses: no number, negative, not a multiple of the resolution, too long."""
         if not isinstance(t, (float, int)) or self.session is None:
             return False
-        if not 0 < t < 1e11:
-            return False
         facts = self._facts or self._read_facts()
+        if not 0 < t < facts[4]:
+            return False
         if facts[2] > 1 or self._plastic:
             if t * self._speed > SLICE_S or not self._speed:
-                self.session.not_interruptible()
+                self.session.interruptible(False)
             return False
         tics = t * facts[0]
         whole = round(tics)
@@ -380,6 +381,7 @@ class Kernel:
         tics_per_ms, step = self._facts[:2]
         session = self.session
         interrupts = session.interrupts
+        session.interruptible(True)
         run = self._run
         self._own = own
         clock = time.perf_counter

@@ -11,14 +11,16 @@ MODELS = {
     "spin_detector": "spikes",
     "multimeter": "samples",
     "voltmeter": "samples",
-    "weight_recorder": "",  # not followed
+    "weight_recorder": "samples",
 }
-UNITS = {"V_m": "mV", "g_ex": "nS", "g_in": "nS", "I_syn": "pA", "I_syn_ex": "pA", "I_syn_in": "pA", "rate": "1/s", "w": "pA", "weights": "pA"}
+UNITS = {"V_m": "mV", "g_ex": "nS", "g_in": "nS", "I_syn": "pA", "I_syn_ex": "pA", "I_syn_in": "pA", "rate": "1/s", "w": "pA"}
+OF_CONNECTIONS = ["ports", "receptors", "targets", "weights"]  # the columns of a weight_recorder; a weight's unit is its synapse's
 SHARE = 0.04  # of the wall time that reading may take; with very many recorders they are read less often
 FRAME_EVENTS = 20_000  # of one message, at most
 FRAME_BYTES = 640 << 10  # ... and its arrays; a frame has 1 MiB
 LABEL_CHARACTERS = 1000
-LATER = "what is recorded comes after this simulation: recorders can be emptied neither between Prepare and Cleanup nor while one writes a file"
+ELSEWHERE = "what recorders write elsewhere than to memory is not streamed: "
+LATER = "what is recorded to memory comes after this simulation: recorders can be emptied neither between Prepare and Cleanup nor while one writes a file"
 
 
 class Recorders:
@@ -32,6 +34,7 @@ class Recorders:
         self._devices = {}  # sender -> whether it is a device
         self._next = 0.0
         self._told_later = False
+        self._told_elsewhere = set()  # recorders
         self._one_process = api.llapi_get_kernel_status()["num_processes"] == 1
         self._get = api.llapi_get_nc_status
         self._set = api.llapi_set_nc_status
@@ -92,7 +95,9 @@ class Recorders:
         threads = self.kernel.threads()
         if threads > 1:
             # NEST lists what its first thread recorded, then the second's …
-            order = numpy.argsort(self._threads_of(merged["senders"], i, threads), kind="stable")
+            # a weight is recorded where its connection is: with its target
+            found = self._threads_of(merged["targets" if "targets" in merged else "senders"], i, threads)
+            order = numpy.argsort(found, kind="stable")
             merged = {name: column[order] for name, column in merged.items()}
         if chunks[-1] is not present:
             self._kept[i] = [{name: column.copy() for name, column in merged.items()}]  # the caller may change its own
@@ -144,6 +149,7 @@ class Recorders:
         self._kept = {}
         self._taken = {}
         self._devices = {}
+        self._told_elsewhere = set()
 
     def created(self, model, made):
         """Nodes were made. Looking for recorders among all nodes takes a second where there are 10^5."""
@@ -183,10 +189,8 @@ class Recorders:
         """For the route `recorders`."""
         out = []
         for i, (collection, kind, model) in self.known().items():
-            if not kind:
-                continue
             status = collection.get()
-            columns = [str(name) for name in status.get("record_from", ())]
+            columns = [str(name) for name in status.get("record_from", OF_CONNECTIONS if kind == "samples" else ())]
             out.append({"id": i, "kind": kind, "model": model, "label": str(status.get("label", "")), "n_events": int(status["n_events"]),
                         "columns": columns, "record_to": str(status.get("record_to", "memory"))})
         return out
@@ -195,6 +199,7 @@ class Recorders:
         """`send(dict)` gets what is recorded from now on, after what is there already."""
         self.send = send
         self._told_later = False
+        self._told_elsewhere = set()
         for i, (collection, kind, model) in self.known().items():
             for chunk in self._kept.get(i, ()):
                 self._emit(i, collection, kind, model, chunk)
@@ -220,8 +225,15 @@ class Recorders:
             return
         self._told_later = False
         try:
+            elsewhere = []
             for i, (collection, kind, model) in self.known().items():
-                self._drain_one(i, collection, kind, model, keep)
+                where = self._drain_one(i, collection, kind, model, keep)
+                if where and i not in self._told_elsewhere:
+                    self._told_elsewhere.add(i)
+                    elsewhere.append(where)
+            if elsewhere:
+                more = f" and {len(elsewhere) - 10} more" if len(elsewhere) > 10 else ""
+                self.send({"topic": "note", "text": ELSEWHERE + ", ".join(elsewhere[:10]) + more})
         except OSError:  # the channel
             raise
         except Exception as error:  # never in the way of the simulation
@@ -234,12 +246,11 @@ class Recorders:
         self._next = now + (now - started) / SHARE
 
     def _drain_one(self, i, collection, kind, model, keep):
+        """Says where this recorder writes, if that is not memory."""
         datum = collection._datum
-        if not kind:
-            return
         status = self._get(datum)  # any one key costs as much: NEST copies all events for each reading
         if status["record_to"][0] != "memory":  # columns: each value is a tuple of one
-            return
+            return f"{i} ({status['record_to'][0]})"
         count, events = status["n_events"][0], status["events"][0]
         if not count or not len(events["times"]):
             return

@@ -1,8 +1,11 @@
 """NEURON: scripts with `h`, `n` and `neuron`.
 
-Progress and interrupts come by an event that renews itself while a simulation runs (h.run, h.continuerun, pc.psolve, …): it is
-planted at each finitialize and changes no result, with fixed or variable steps. There vectors that record are read, too, if someone
-follows. An interrupt stops the run by h.stoprun, then
+Progress and interrupts come, with fixed steps, by an event that renews itself while a simulation runs (h.run, h.continuerun,
+pc.psolve, …): it is planted at each finitialize and changes no result. With variable steps any event would: CVode interpolates to
+its time, and looks there for thresholds that were crossed. So there we are called by the standard run system, which updates graphs
+between two steps, each 0.05 s (h.run, h.continuerun); pc.psolve, cvode.solve, local time steps run whole.
+
+At these points vectors that record are read, too, if someone follows. An interrupt stops the run by h.stoprun, then
 KeyboardInterrupt is raised as soon as the script has control again.
 """
 
@@ -17,6 +20,23 @@ FIRST_MS = 1.0  # simulated time to the next event, at first
 LEAST_MS, MOST_MS = 0.125, 1024.0
 FAST_S, SLOW_S = 0.02, 0.08  # wall time between events: wanted between these
 RETRY_S = 0.002
+
+
+class Graph:
+    """What stdrun.hoc takes for a graph: `look` is called where it would be drawn."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def view_count(self):
+        return 1  # 0: it would be dropped
+
+    def fastflush(self):
+        self.look()
+        return 0
+
+    def flush(self):
+        return 0
 
 
 class NeuronEngine(Engine):
@@ -39,6 +59,7 @@ class NeuronEngine(Engine):
         self._pending = False  # KeyboardInterrupt is to be raised
         self._stopped = False
         self._text = ""
+        self._graph = Graph(self._drawn)
         self.traces = neuron_traces.Traces(self.h, numpy)
         self.methods = {"recorders": lambda name, args, kwargs: self.traces.list()}
 
@@ -69,6 +90,8 @@ class NeuronEngine(Engine):
         h = self.h
         session.interrupts.quiet.add(self._event.__func__.__code__)
         session.interrupts.quiet.add(self._planted.__func__.__code__)
+        for callback in (Graph.fastflush, Graph.flush, Graph.view_count):
+            session.interrupts.quiet.add(callback.__code__)
         traces = self.traces
         for callback in (traces.before_init, traces.after_init):
             session.interrupts.quiet.add(callback.__func__.__code__)
@@ -98,11 +121,29 @@ class NeuronEngine(Engine):
     def _planted(self):
         self._interval = FIRST_MS
         self._last = time.perf_counter()
-        self._cvode.event(self.h.t + self._interval, self._event)
+        variable = bool(self._cvode.active())
+        self.session.interruptible(not variable)  # with variable steps: once the graph is drawn
+        if variable:
+            self._show()
+        else:
+            self._cvode.event(self.h.t + self._interval, self._event)
+
+    def _show(self):
+        """Puts the graph among those of the standard run system, if that is loaded."""
+        graphs = getattr(self.h, "fast_flush_list", None)
+        if graphs is not None and not any(graphs.o(i) is self._graph for i in range(int(graphs.count()))):
+            graphs.append(self._graph)
+
+    def _drawn(self):
+        if self._cvode.active():
+            self.session.interruptible(True)
+            self._look()
 
     def _event(self):
-        session = self.session
-        h = self.h
+        if self._cvode.active():  # since the last finitialize: what is planted can't be taken back, but is the last one
+            self.session.interruptible(False)
+            self._show()
+            return
         now = time.perf_counter()
         took = now - self._last
         self._last = now
@@ -110,13 +151,20 @@ class NeuronEngine(Engine):
             self._interval = max(LEAST_MS, self._interval / 2)
         elif took < FAST_S:
             self._interval = min(MOST_MS, self._interval * 2)
+        if self._look():
+            self._cvode.event(self.h.t + self._interval, self._event)
+
+    def _look(self):
+        """Between two steps. False if the run is to stop."""
+        session = self.session
+        h = self.h
         interrupts = session.interrupts
         if interrupts.branches:
             interrupts.branch_now()
         if interrupts.requested and not interrupts.raised:
             h.stoprun = 1
             self._later(h.t)
-            return
+            return False
         if interrupts.follows:
             interrupts.follow_now()
         self.traces.read(False)
@@ -124,7 +172,7 @@ class NeuronEngine(Engine):
         tstop = h.tstop if hasattr(h, "tstop") else 0.0
         if t <= tstop:
             session.progress(t, tstop)
-        self._cvode.event(t + self._interval, self._event)
+        return True
 
     def _later(self, t):
         """Raises KeyboardInterrupt once NEURON has returned to the script; never inside its callback."""
