@@ -221,6 +221,42 @@ def test_mod_files(user):
     assert call(user(), "cell.rest", g=0.03).status == 200
 
 
+def test_an_admin_withdraws_and_passes_on_what_is_anothers(user, functions_server):
+    anna, ben, operator = user(), user(), functions_server.client()
+    name, other = (client.get("/v1/me").json()["username"] for client in (anna, ben))
+    theirs = "?owner=" + name
+    for package, to in (("mine", "me"), ("loud", "all"), ("moved", "all"), ("drawn", None)):
+        put(anna, "%s/files/%s.py" % (package, package), "def f(): return 1\n")
+        assert not to or anna.post("/v1/packages/%s/publish" % package, {"to": to}).status == 201
+    for method, path in (("GET", ""), ("GET", "/loud"), ("GET", "/loud/files/loud.py"), ("DELETE", "/loud"), ("PATCH", "/loud")):
+        assert ben.request(method, "/v1/packages" + path + theirs, json_body={"owner": other} if method == "PATCH" else None).status == 403, (method, path)
+    for nobody in ("nobody", "..", "", "*"):
+        assert operator.get("/v1/packages/loud?owner=" + nobody).status == 404
+    packages = lambda owner: {p["name"]: p for p in operator.get("/v1/packages?owner=" + owner).json()["packages"] if p["owner"] == name}  # noqa: E731
+    assert set(packages(name)) == {"mine", "loud", "moved", "drawn"} and packages(name)["loud"]["published"]["to"] == "all"
+    assert operator.get("/v1/packages/mine/files/mine.py" + theirs).text.startswith("def f")
+
+    assert operator.request("PATCH", "/v1/packages/moved" + theirs, json_body={"owner": other}).status == 204
+    assert value(ben, "moved.f") == 1 and ben.get("/v1/packages/moved").json()["owner"] == other and anna.get("/v1/packages/moved").status == 404
+    assert ben.get("/v1/packages/moved/files/moved.py").status == 200
+    put(ben, "mine/files/mine.py", "x = 1\n")
+    assert operator.request("PATCH", "/v1/packages/mine" + theirs, json_body={"owner": other}).status == 409
+    assert operator.request("PATCH", "/v1/packages/drawn" + theirs, json_body={"owner": "nobody"}).status == 404
+
+    assert operator.request("DELETE", "/v1/users/" + name).status == 204
+    assert value(ben, "loud.f") == 1  # still there, and its name taken
+    put(ben, "loud/files/loud.py", "def f(): return 'ben'\n")
+    assert ben.post("/v1/packages/loud/publish", {"to": "all"}).status == 409
+    ids = {p["owner_id"] for p in packages("*").values()}
+    assert len(ids) == 1 and set(packages("*")) == set(packages(name)) == set(packages(ids.pop())) == {"mine", "loud", "drawn"}
+    assert operator.request("DELETE", "/v1/packages/loud?files&owner=" + name).status == 204
+    assert call(ben, "loud.f").status == 404 and set(packages(name)) == {"mine", "loud", "drawn"}  # that it was published is kept
+    assert packages(name)["loud"]["published"] is None
+    assert ben.post("/v1/packages/loud/publish", {"to": "all"}).status == 201
+    assert operator.request("PATCH", "/v1/packages/drawn" + theirs, json_body={"owner": other}).status == 204
+    assert ben.get("/v1/packages/drawn/files/drawn.py").status == 200
+
+
 def test_published_packages_survive_a_restart(make_server, data_root, _counter):
     data = data_root / ("f%d" % next(_counter))
     first = make_server(data=data)
