@@ -1,8 +1,10 @@
 """Packages that users write themselves: drafts, checks, trials, versions; MOD files."""
 
+import subprocess
+
 import pytest
 
-from conftest import wait_until
+from conftest import BINARY, wait_until
 from functions.conftest import call, value
 
 LEAKY = """NEURON {
@@ -255,6 +257,42 @@ def test_an_admin_withdraws_and_passes_on_what_is_anothers(user, functions_serve
     assert ben.post("/v1/packages/loud/publish", {"to": "all"}).status == 201
     assert operator.request("PATCH", "/v1/packages/drawn" + theirs, json_body={"owner": other}).status == 204
     assert ben.get("/v1/packages/drawn/files/drawn.py").status == 200
+
+
+def test_functions_pass_to_the_heir(make_server, data_root, _counter):
+    data = data_root / ("f%d" % next(_counter))
+    server = make_server(data=data)
+
+    def token(name):
+        return server.client().post("/v1/tokens", {"name": name}).json()["token"]
+
+    parent, heirs = server.client(token("parent")), token("heir")
+    heir = server.client(heirs)
+    for client, package, to in ((parent, "pub", "all"), (parent, "own", "me"), (parent, "drawn", None), (parent, "clash", "me"), (heir, "clash", "me")):
+        put(client, "%s/files/%s.py" % (package, package), "def f(): return %r\n" % ("heir" if client is heir else "parent"))
+        assert not to or client.post("/v1/packages/%s/publish" % package, {"to": to}).status == 201
+    delete = [BINARY, "user", "delete", "parent", "--to", "heir", "--data", data]
+
+    def told(*words):
+        return subprocess.run(delete[:5] + list(words or delete[5:]), capture_output=True, text=True, timeout=60, env=server.environment)
+
+    assert "no such user" in told("nobody", "--data", data).stderr
+    done = told()
+    assert done.returncode == 0, done
+    for again in (False, True):
+        if again:
+            server.kill()
+            refused = told()
+            assert refused.returncode == 1 and "start it" in refused.stderr
+            server = make_server(data=data)
+        heir, operator, guest = server.client(heirs), server.client(), server.client(token("somebody%d" % again))
+        assert value(heir, "pub.f") == value(heir, "own.f") == value(guest, "pub.f") == "parent" and value(heir, "clash.f") == "heir"
+        assert call(guest, "own.f").status == 404
+        assert {p["name"]: p["owner"] for p in heir.get("/v1/packages").json()["packages"]} == dict.fromkeys(("pub", "own", "drawn", "clash"), "heir")
+        assert "parent" in heir.get("/v1/packages/drawn/files/drawn.py").text and "heir" in heir.get("/v1/packages/clash/files/clash.py").text
+        kept = operator.get("/v1/packages?owner=parent").json()["packages"]
+        assert [p["name"] for p in kept] == ["clash"] and len(kept[0]["versions"]) == len(kept[0]["files"]) == 1
+        assert operator.get("/v1/users/parent").status == 404
 
 
 def test_published_packages_survive_a_restart(make_server, data_root, _counter):
