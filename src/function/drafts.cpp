@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "accounts/book.hpp"
 #include "base/log.hpp"
 #include "os/memfd.hpp"
 #include "os/tree.hpp"
@@ -113,8 +114,7 @@ Result<std::pair<Visibility, std::vector<std::string>>> parse_audience(const std
     for (std::size_t begin = 0; begin <= rest.size();) {
       auto end = std::min(rest.find(',', begin), rest.size());
       std::string group = rest.substr(begin, end - begin);
-      if (group.empty() || !std::all_of(group.begin(), group.end(), [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; }))
-        return Error{Code::bad_request, "a group's name has letters, digits, dots, _ and -", ""};
+      if (auto good = accounts::check_group_name(group); !good) return good.take_error();
       out.second.push_back(group);
       begin = end + 1;
     }
@@ -482,6 +482,28 @@ Task<Result<void>> Drafts::withdraw(session::User user, std::string package) {
   if (!count) co_return count.take_error();
   functions_.catalog()->withdraw(owner, package);
   if (*count == 0) co_return Error{Code::not_found, "nothing of a package '" + package + "' is published", ""};
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Drafts::forget_group(std::string group) {
+  store::Database* database = &database_;
+  auto change = [database, group]() -> Result<void> {
+    store::PackageRecords records(*database);
+    auto versions = records.list("");
+    if (!versions) return versions.take_error();
+    std::set<std::string> audiences;
+    for (auto& version : *versions) audiences.insert(version.audience);
+    for (auto& audience : audiences) {
+      auto whom = parse_audience(audience);
+      if (!whom || std::erase(whom->second, group) == 0) continue;
+      if (whom->second.empty()) whom->first = Visibility::owner;
+      if (auto set = records.set_audience(audience, name_of(whom->first, whom->second)); !set) return set;
+    }
+    return {};
+  };
+  auto changed = co_await async::on_pool(database_pool_, std::move(change));
+  if (!changed) co_return changed;
+  functions_.catalog()->forget_group(group);
   co_return Result<void>{};
 }
 

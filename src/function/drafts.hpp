@@ -63,6 +63,8 @@ class Drafts {
   async::Task<Result<void>> restore(session::User user, std::string package, std::int64_t number);
   /// No version can be called any more. not_found if there is none.
   async::Task<Result<void>> withdraw(session::User user, std::string package);
+  /// What was published for the group is no longer: another one of that name is not meant. Its author keeps what was for nobody else.
+  async::Task<Result<void>> forget_group(std::string group);
   /// What `from` published and drafted becomes another's, but for packages whose names that one has already: they are kept as they are.
   async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name) { return pass_on(std::move(from), std::move(to), std::move(to_name), ""); }
   /// One package. not_found; conflict where the heir has one of that name.

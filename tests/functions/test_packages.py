@@ -102,7 +102,7 @@ def test_publishing_what_is_broken_or_taken(user, folder, client):
     put(anna, "beta/files/beta.py", "_x = 1\n")
     assert anna.post("/v1/packages/beta/publish", {"to": "me"}).status == 409
     put(anna, "beta/files/beta.py", "def f(): return 'anna'\n")
-    for to in ("", "nobody", "group:", "group:a b", "../x"):
+    for to in ("", "nobody", "group:", "group:a,,b", "group:a\nb", "../x"):
         assert anna.post("/v1/packages/beta/publish", {"to": to}).status == 400, to
     assert anna.post("/v1/packages/beta/publish", {"to": "public"}).status == 403
     assert anna.post("/v1/packages/beta/publish", {"to": "all"}).status == 201
@@ -139,6 +139,28 @@ def test_a_group_is_for_its_members(user, functions_server):
     wait_until(lambda: call(carla, "gamma.f").status == 404, "the end of the membership")
     assert carla.post("/v1/runs/%s/rerun" % kept.headers["myelin-run"]).status == 404
     assert carla.post("/v1/sweeps", points).status == 404
+
+
+def test_groups_of_any_name_and_none_that_inherits(user, functions_server):
+    anna, ben, operator = user(), user(), functions_server.client()
+    bens = ben.get("/v1/me").json()["id"]
+
+    def group(name):
+        made = operator.post("/v1/groups", {"name": name})
+        assert made.status == 201, made
+        assert operator.request("PUT", "/v1/groups/%s/members/%s" % (made.json()["id"], bens)).status == 204
+        return made.json()["id"]
+
+    put(anna, "eta/files/eta.py", "def f(): return 1\n")
+    for name, to, left in (("Neuro 2025", "group:Neuro 2025", "me"), ("Übung", "group:others,Übung", "group:others")):
+        first = group(name)
+        assert anna.post("/v1/packages/eta/publish", {"to": to}).status == 201
+        assert value(ben, "eta.f") == 1
+        assert operator.request("DELETE", "/v1/groups/" + first).status == 204
+        group(name)
+        assert name in ben.get("/v1/me").json()["groups"] and call(ben, "eta.f").status == 404
+        assert anna.get("/v1/packages/eta").json()["published"]["to"] == left and value(anna, "eta.f") == 1
+    assert operator.post("/v1/groups", {"name": "a,b"}).status == 400  # "group:a,b" is two
 
 
 def test_a_token_for_one_function_calls_no_other(user, functions_server):

@@ -221,6 +221,13 @@ Task<http::Response> remove_group(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
   auto id = group_id(context, asked.places[0]);
   if (!id) co_return account_problem(id.error());
+  for (const auto& group : context.accounts->who().groups()) {
+    if (group.id != *id) continue;
+    std::string name = group.name;
+    auto forgotten = co_await context.drafts.forget_group(std::move(name));
+    if (!forgotten) co_return account_problem(forgotten.error());
+    break;
+  }
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string which = *id;
   auto work = [actor, which](accounts::Book& book) { return book.remove_group(actor, which); };
@@ -326,7 +333,7 @@ std::vector<Route> group_routes() {
        .answer = R"({"groups":[{"id":"g_0123","name":"teaching","members":[{"id":"u_0123","username":"anna"}]}]})"},
       {.method = "POST", .pattern = "/v1/groups", .handler = create_group, .needs = "edit:group:*", .tag = "groups", .summary = "A new group", .body = R"({"name":"teaching"})",
        .required = "name", .status = 201, .answer = R"({"id":"g_0123","name":"teaching","members":[]})"},
-      {.method = "DELETE", .pattern = "/v1/groups/{id}", .handler = remove_group, .needs = "edit:group:{}", .tag = "groups", .summary = "Delete a group, with its grants", .status = 204},
+      {.method = "DELETE", .pattern = "/v1/groups/{id}", .handler = remove_group, .needs = "edit:group:{}", .tag = "groups", .summary = "Delete a group, with its grants; what was published for it is for it no more", .status = 204},
       {.method = "PUT", .pattern = "/v1/groups/{id}/members/{user}", .handler = set_member, .needs = "edit:group:{}", .tag = "groups", .summary = "Add a user to a group", .status = 204},
       {.method = "DELETE", .pattern = "/v1/groups/{id}/members/{user}", .handler = set_member, .needs = "edit:group:{}", .tag = "groups", .summary = "Take a user out of a group", .status = 204},
       {.method = "GET", .pattern = "/v1/grants", .handler = list_grants, .needs = "view:user:*", .tag = "groups", .summary = "What was granted to whom",
