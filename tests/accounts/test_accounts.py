@@ -398,6 +398,22 @@ def test_who_may_manage_users_makes_no_admins(desk):
     assert mara.request("PATCH", "/v1/users/admin", json_body={"active": False}).status == 403
     assert mara.post("/v1/users/admin/reset", {}).status == 403
     assert mara.post("/v1/grants", {"grant": "edit:*", "user": "mara"}).status == 403
+    theirs = desk.grant("view:audit:*", user="mara")
+    assert mara.request("DELETE", "/v1/grants/" + theirs).status == 403 and mara.request("DELETE", "/v1/grants/gr_0").status == 404
+    assert desk.operator.request("DELETE", "/v1/grants/" + theirs).status == 204
+
+
+def test_who_may_manage_groups_takes_no_rights_by_them(desk):
+    nora = desk.user("nora")["id"]
+    desk.grant("edit:group:*", user="nora")
+    client = desk.as_user("nora")
+    plain, strong = (client.post("/v1/groups", {"name": name}).json()["id"] for name in ("plain", "strong"))
+    desk.grant("edit:session:*", group="strong")
+    assert client.request("PUT", "/v1/groups/%s/members/%s" % (plain, nora)).status == 204
+    assert client.request("PUT", "/v1/groups/%s/members/%s" % (strong, nora)).status == 403
+    assert "edit:session:*" not in client.get("/v1/me").json()["grants"]
+    assert desk.operator.request("PUT", "/v1/groups/%s/members/%s" % (strong, nora)).status == 204
+    assert client.request("DELETE", "/v1/groups/%s/members/%s" % (strong, nora)).status == 204  # less is theirs to decide
 
 
 # ---- ends
