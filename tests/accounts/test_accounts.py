@@ -64,7 +64,10 @@ def test_first_start_prints_a_password_that_must_be_changed(make_server):
     admin = desk.as_user("admin", password)
     refused = admin.get("/v1/sessions")
     assert refused.status == 403 and refused.json()["code"] == "password_change_required"
-    assert admin.get("/api/").status == 403
+    for path, method in (("/api/", "GET"), ("/exec", "POST")):
+        told = admin.request(method, path)
+        assert told.status == 403 and told.text.startswith("Unauthorized: choose a password of your own first"), told
+    assert server.client("wrong").post("/exec").text == "Unauthorized"
     assert admin.get("/v1/me").json()["must_change_password"] is True
     for weak in ("short", "password1", password):
         assert admin.post("/v1/auth/password", {"old": password, "new": weak}).status == 400
