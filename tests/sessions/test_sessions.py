@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ENGINES_PYTHON, wait_until
+from conftest import ENGINES_PYTHON, Session, wait_until
 
 
 def native(server, method, path, body=None, token=None):
@@ -81,7 +81,8 @@ def test_mounts_of_the_operator(make_server, tmp_path):
     tmp_path.chmod(0o755)
     (shown / "data").write_text("42")
     server = make_server(mount=[{"path": str(shown), "target": "/data/shown", "mode": "ro"},
-                                {"path": str(writable), "target": "/data/writable", "mode": "rw", "engines": ["python"]}])
+                                {"path": str(writable), "target": "/data/writable", "mode": "rw", "engines": ["python"]},
+                                {"path": str(shown), "target": "/data/hers", "mode": "ro", "users": ["anna"]}])
     if server.client().get("/v1/health").json()["isolation"] == "reduced":
         pytest.skip("no mounts without namespaces")
     source = """
@@ -99,6 +100,11 @@ except OSError as error:
     assert run(server, start(server, "python", "m"), source, "a") == ["42", 30, "written"]
     assert (writable / "x").read_text() == "1"
     assert run(server, start(server, "nest", "m"), source, "a")[:2] == ["42", 30]
+    sees = {}
+    for name in ("anna", "ben"):
+        client = server.client(server.client().post("/v1/tokens", {"name": name}).json()["token"])
+        sees[name] = Session(client).value("import os\na = [os.path.exists('/data/%s/data' % at) for at in ('shown', 'hers')]", "a")
+    assert sees == {"anna": [True, True], "ben": [True, False]}
 
 
 MODULE = r'''
