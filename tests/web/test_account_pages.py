@@ -68,7 +68,7 @@ def test_refusals_say_why_and_how_long(lab):
     add(lab, "anna")
     seen = visit("refused", lab, user="anna", inactive="gone", password=GOOD)
     assert "not active" in seen["inactive"]
-    assert re.fullmatch(r"Too many failed attempts: wait \d+ s\.", seen["wait"]) and seen["disabled"]
+    assert re.fullmatch(r"Too many failed attempts: wait \d+ (s|minutes)\.", seen["wait"]) and seen["disabled"]
     assert seen["later"] != seen["wait"]
 
 
