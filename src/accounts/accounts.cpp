@@ -114,7 +114,6 @@ Task<Result<std::string>> Accounts::make_hash(std::string password, std::string 
 }
 
 Task<Result<Verdict>> Accounts::try_password(std::string account, std::string address, bool known, std::string hash, std::string password) {
-  using Clock = Guard::Clock;
   auto wait = guard_.try_now(account, address, known, Clock::now());
   if (wait.count() > 0) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(wait).count();
@@ -126,7 +125,13 @@ Task<Result<Verdict>> Accounts::try_password(std::string account, std::string ad
   co_return verdict;
 }
 
+Task<void> Accounts::even_out(Clock::time_point begun) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(begun + options_.refusal_after - Clock::now());
+  if (left.count() > 0) co_await async::sleep_for(left);
+}
+
 Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
+  const auto begun = Clock::now();
   struct Found {
     std::optional<store::UserRecord> user;
     bool known = false;
@@ -150,12 +155,16 @@ Task<Result<SignedIn>> Accounts::sign_in(SignInRequest request) {
   auto verdict = co_await try_password(std::move(account), std::move(from), found->known, std::move(hash), std::move(password));
   if (!verdict) co_return verdict.take_error();
   if (!found->user || !verdict->right) {
+    co_await even_out(begun);
     // Not waited for: an answer that comes later would tell that there is such a user.
     if (found->user) tasks_.spawn(note_failure({found->user->id, username, request.address}), "note a failed sign-in");
     co_return wrong();
   }
   store::UserRecord user = std::move(*found->user);
-  if (!user.active) co_return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
+  if (!user.active) {
+    co_await even_out(begun);
+    co_return Error{Code::forbidden, "this account is not active; an admin can activate it", ""};
+  }
   if (verdict->outdated) {
     std::string again = request.password;
     auto rehash = [again] { return hash_password(again); };
@@ -351,6 +360,7 @@ Task<Result<void>> Accounts::revoke(std::string jti) {
 Task<Result<void>> Accounts::change_password(Identity who, std::string old_password, std::string new_password, std::string address) {
   const auto* user = snapshot_.user(who.user_id);
   if (!user) co_return Error{Code::conflict, "only users have a password", ""};
+  const auto begun = Clock::now();
   const store::UserRecord record = *user;
   // A stolen cookie must not be enough to guess on, from wherever.
   const std::string address_class = Guard::address_class(address);
@@ -360,7 +370,10 @@ Task<Result<void>> Accounts::change_password(Identity who, std::string old_passw
   std::string account = record.username, from = address, hash = record.password, given = old_password;
   auto verdict = co_await try_password(std::move(account), std::move(from), *known, std::move(hash), std::move(given));
   if (!verdict) co_return verdict.take_error();
-  if (!verdict->right) co_return Error{Code::unauthorized, "the old password is wrong", "old"};
+  if (!verdict->right) {
+    co_await even_out(begun);
+    co_return Error{Code::unauthorized, "the old password is wrong", "old"};
+  }
   if (old_password == new_password) co_return Error{Code::bad_request, "the new password is the old one", "password"};
   std::string username = record.username, email = record.email.value_or("");
   auto fresh = co_await make_hash(std::move(new_password), std::move(username), std::move(email));

@@ -27,6 +27,7 @@ struct Options {
   std::chrono::seconds refresh_lifetime{30 * 86400};
   std::chrono::seconds cookie_lifetime{30 * 86400};
   std::chrono::hours audit_kept{24 * 365};
+  std::chrono::milliseconds refusal_after{400};  // of a password, at the earliest: longer than comparing takes
 };
 
 enum class Style {
@@ -107,6 +108,9 @@ class Accounts {
   Task<Result<SignedIn>> sign_in_as(std::string user_id, std::string client, std::string address, With with, Style style, std::string how,
                                     Condition condition, Error otherwise);
   Task<void> note_failure(Actor whose);
+  using Clock = std::chrono::steady_clock;
+  /// Until a refusal may be given to who began then: how long it took would tell what hash there is, if any.
+  Task<void> even_out(Clock::time_point begun);
   /// Compares when the guard lets it, and tells the guard what came of it. Errors: too_many (detail: seconds to wait), unavailable.
   Task<Result<Verdict>> try_password(std::string account, std::string address, bool known, std::string hash, std::string password);
   Task<Result<SignedIn>> issue(const store::UserRecord& user, std::string family, std::string client, With with, Style style, bool refresh, Condition condition,

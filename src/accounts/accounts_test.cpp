@@ -342,3 +342,39 @@ TEST_F(AccountsTest, AnImportedHashIsRenewedAtSignIn) {
   EXPECT_TRUE(now->password.starts_with("$argon2id$"));
   EXPECT_TRUE(verify_password(now->password, "correct horse battery").right);
 }
+
+namespace {
+
+struct Rush {
+  int left = 150, turned_away = 0, wrong = 0;
+};
+
+Task<void> one_of_many(accounts::Accounts* accounts, Rush* rush, int i) {
+  accounts::Accounts::SignInRequest request;
+  request.username = "nobody" + std::to_string(i);
+  request.password = "guess";
+  request.address = "192.0.2." + std::to_string(i);
+  auto in = co_await accounts->sign_in(std::move(request));
+  EXPECT_FALSE(in);
+  if (in.error().code == Code::unavailable) ++rush->turned_away;
+  else if (in.error().code == Code::unauthorized) ++rush->wrong;
+  --rush->left;
+}
+
+Task<void> sign_in_after_a_rush(accounts::Accounts* accounts, async::Loop* loop, bool* finished) {
+  Rush rush;
+  for (int i = 0; i < 150; ++i) async::spawn(*loop, one_of_many(accounts, &rush, i), "one of many");
+  while (rush.left > 0) co_await async::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_GT(rush.turned_away, 0);
+  EXPECT_GE(rush.wrong, 64);
+  EXPECT_EQ(rush.turned_away + rush.wrong, 150);
+  co_await sign_in_once(accounts, loop, finished);
+}
+
+}  // namespace
+
+TEST_F(AccountsTest, OnlySoManySignInAtOnce) {
+  auto anna = user("anna");
+  ASSERT_TRUE(book.set_password(actor, anna.id, hash_password("correct horse battery").value(), false, ""));
+  on_loop(*this, sign_in_after_a_rush);
+}

@@ -58,6 +58,12 @@ Result<void> check_label(std::string_view name) {
   return {};
 }
 
+Result<void> check_group_name(std::string_view name) {
+  if (auto fits = check_label(name); !fits) return fits;
+  if (name.find(',') != std::string_view::npos) return Error{Code::bad_request, "a group's name has no comma: several groups are listed with commas", ""};
+  return {};
+}
+
 std::optional<std::string> scopes_text(const std::optional<Grants>& scopes) {
   if (!scopes) return std::nullopt;
   std::string text = "[";
@@ -404,7 +410,7 @@ Result<void> Book::revoke_tokens_of_name(const Actor& actor, std::string_view us
 }
 
 Result<store::GroupRecord> Book::add_group(const Actor& actor, std::string_view name) {
-  if (auto fits = check_label(name); !fits) return fits.take_error();
+  if (auto fits = check_group_name(name); !fits) return fits.take_error();
   store::GroupRecord group{make_id("g_"), std::string(name), {}};
   auto done = records_.change_grants([&]() -> Result<void> {
     if (auto added = records_.add_group(group); !added) {

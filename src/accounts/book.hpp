@@ -65,6 +65,8 @@ struct NewToken {
 [[nodiscard]] Result<void> check_username(std::string_view name);
 /// Of a token's or a group's name: 1 to 64 characters, none of them control characters.
 [[nodiscard]] Result<void> check_label(std::string_view name);
+/// A label without commas, which stand between groups where several are named.
+[[nodiscard]] Result<void> check_group_name(std::string_view name);
 
 class Book {
  public:

@@ -217,8 +217,9 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     request.context = identity ? std::move(*identity) : accounts::anonymous_identity();
     return std::nullopt;
   }
+  const bool must_change = identity && identity->must_change;
   if (identity && owner == Owner::nest) {
-    if (identity->must_change) identity.reset();
+    if (must_change) identity.reset();
     else if (request.path != "/" && !accounts::allows(*identity, "use", "session", "*", identity->user_id)) identity.reset();
   }
   if (identity) {
@@ -231,7 +232,9 @@ std::optional<http::Response> Api::check(http::Request& request) const {
     return response;
   }
   if (goes_to_page(request)) return std::nullopt;
-  http::Response response = http::reply(403, "text/html; charset=utf-8", "Unauthorized");
+  http::Response response = http::reply(
+      403, "text/html; charset=utf-8",
+      must_change ? "Unauthorized: choose a password of your own first, on the page at /app/ or by POST /v1/auth/password" : "Unauthorized");
   nest::add_cors(context_, request, response, false);
   return response;
 }

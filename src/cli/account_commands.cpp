@@ -8,6 +8,7 @@
 #include "accounts/book.hpp"
 #include "accounts/passwords.hpp"
 #include "cli/backup.hpp"
+#include "cli/client.hpp"
 #include "store/migrate.hpp"
 
 namespace myelin::cli {
@@ -117,11 +118,26 @@ Result<void> user_add(accounts::Book& book, const Config& config, const std::str
   return print_reset(book, config, *made);
 }
 
+// What a user leaves is moved by the server that serves it: beside it nobody could.
+Result<void> user_delete_to(const Config& config, const Surroundings& surroundings, const std::string& name, const std::string& heir) {
+  ClientOptions here;
+  here.data = config.data.string();
+  const Place place = find_server(here, surroundings);
+  if (place.socket.empty())
+    return Error{Code::unavailable, "only a running server passes on what a user leaves, and none listens on " + (config.data / "socket").string() + ": start it", ""};
+  HttpClient server(place.url, place.socket, "");
+  auto answer = server.send({.method = "DELETE", .target = "/v1/users/" + percent_encoded(name) + "?to=" + percent_encoded(heir), .body = "", .headers = {}, .into = nullptr});
+  if (!answer) return answer.take_error();
+  if (answer->ok()) return {};
+  auto problem = parsed(answer->body);
+  return Error{Code::conflict, problem && problem->is_object() ? text_of(problem->get_object(), "detail", answer->body) : "the server says " + std::to_string(answer->status), ""};
+}
+
 }  // namespace
 
 void add_account_commands(CLI::App& app, Flags& flags, const Surroundings& surroundings, const std::function<void(CLI::App*)>& take_data, int& status) {
   struct Given {
-    std::string name, label, email, issuer, subject, role = "member";
+    std::string name, label, email, issuer, subject, heir, role = "member";
     bool ask = false;
   };
   auto given = std::make_shared<Given>();
@@ -228,10 +244,12 @@ void add_account_commands(CLI::App& app, Flags& flags, const Surroundings& surro
     if (!unlinked) return unlinked.take_error();
     return {};
   });
-  auto* remove = user->add_subcommand("delete", "delete a user; their runs and files stay, for the admins");
+  auto* remove = user->add_subcommand("delete", "delete a user; their runs and functions stay, for the admins");
   remove->add_option("NAME", given->name)->required();
+  remove->add_option("--to", given->heir, "another user, who gets them (the server must be running)");
   take_data(remove);
-  run(remove, [given](accounts::Book& book, const Config&) -> Result<void> {
+  run(remove, [given, &surroundings](accounts::Book& book, const Config& config) -> Result<void> {
+    if (!given->heir.empty()) return user_delete_to(config, surroundings, given->name, given->heir);
     auto found = find(book, given->name);
     if (!found) return found.take_error();
     auto removed = book.remove_user(by_hand(), found->id);

@@ -40,7 +40,7 @@ void usage() {
       "Commands:\n"
       "  init    Make the database and its first admin, whose password is printed; take over the users of DATABASE_URI.\n"
       "  routes  Show the routes.\n"
-      "  run     Serve NeuroAPI's routes: -h/--host [127.0.0.1], -p/--port [5000].\n"
+      "  run     Serve NeuroAPI's routes: -h/--host [127.0.0.1], -p/--port [5000], --cert and --key (PEM) for https.\n"
       "\n"
       "Variables, also in a file .flaskenv: SECRET_KEY (32 bytes or more; without one it is made and kept), DATABASE_URI (an SQLite file\n"
       "whose users are taken over), FLASK_ENV (development: indented answers; production: compact ones), MYELIN_DATA (the folder of all\n"
@@ -104,8 +104,7 @@ class NeuroApi {
   }
 
   // With the data of NeuroAPI's servers apart from the usual ones, unless it is said where they are.
-  Result<Config> configured(const std::optional<std::string>& host, const std::optional<std::string>& port) {
-    Flags flags;
+  Result<Config> configured(const std::optional<std::string>& host, const std::optional<std::string>& port, Flags flags) {
     const fs::path usual = default_data(around_);
     if (env("MYELIN_DATA").empty() && !usual.empty()) flags["data"] = (usual / "neuroapi").string();
     flags["host"] = host.value_or("127.0.0.1");
@@ -163,7 +162,7 @@ class NeuroApi {
 
   int init(const std::vector<std::string>& arguments) {
     if (!arguments.empty()) return complain("init takes no arguments"), 2;
-    auto config = configured(std::nullopt, std::nullopt);
+    auto config = configured(std::nullopt, std::nullopt, {});
     if (!config) return complain(config.error().message);
     if (auto file = sqlite_file_of(env("DATABASE_URI")); !env("DATABASE_URI").empty() && !file) return complain(file.error().message);
     say("create database");
@@ -183,6 +182,7 @@ class NeuroApi {
 
   int serve_face(const std::vector<std::string>& arguments) {
     std::optional<std::string> host, port;
+    Flags flags;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       std::string name = arguments[i], value;
       const auto equals = name.find('=');
@@ -194,21 +194,20 @@ class NeuroApi {
         value = name.substr(2);
         name.erase(2);
       }
-      if (name == "-h" || name == "--host" || name == "-p" || name == "--port") {
+      if (name == "-h" || name == "--host" || name == "-p" || name == "--port" || name == "--cert" || name == "--key") {
         if (value.empty()) {
           if (++i >= arguments.size()) return complain(name + " option requires an argument"), 2;
           value = arguments[i];
         }
-        (name == "-h" || name == "--host" ? host : port) = value;
-      } else if (name == "--cert" || name == "--key") {
-        return complain("there is no TLS on this port: put a proxy in front of it (docs/operation.md)"), 2;
+        if (name == "--cert" || name == "--key") flags[name == "--cert" ? "tls_cert" : "tls_key"] = value;
+        else (name == "-h" || name == "--host" ? host : port) = value;
       } else if (name == "--help") {
         return usage(), 0;
       } else if (std::find(idle.begin(), idle.end(), name) == idle.end()) {
         return complain("no such option: " + name), 2;
       }
     }
-    auto config = configured(host, port);
+    auto config = configured(host, port, std::move(flags));
     if (!config) return complain(config.error().message);
     {
       auto database = open(*config);
@@ -260,7 +259,7 @@ Result<std::optional<fs::path>> sqlite_file_of(std::string_view uri) {
   constexpr std::string_view scheme = "sqlite://";
   if (!uri.starts_with(scheme))
     return Error{Code::bad_request,
-                 "DATABASE_URI names a database that is not SQLite, and this server keeps its accounts in a file of its own. To take over users, "
+                 "DATABASE_URI names a database that is not SQLite, and this server keeps its accounts in its own data (or where MYELIN_DATABASE says). To take over users, "
                  "copy the table \"user\" into an SQLite file and name that (sqlite:///path); else unset it",
                  ""};
   uri.remove_prefix(scheme.size());

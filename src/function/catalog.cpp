@@ -81,6 +81,21 @@ void Catalog::pass_on(const std::string& from, const std::string& to, const std:
   }
 }
 
+void Catalog::forget_group(const std::string& group) {
+  auto forget = [&group](auto& of) {
+    if (std::erase(of.groups, group) > 0 && of.groups.empty()) of.visibility = Visibility::owner;
+  };
+  for (auto& [key, package] : of_users_) {
+    if (std::find(package.groups.begin(), package.groups.end(), group) == package.groups.end()) continue;
+    forget(package);
+    for (auto& function : package.functions) {
+      auto changed = std::make_shared<Function>(*function);
+      forget(*changed);
+      function = std::move(changed);
+    }
+  }
+}
+
 void Catalog::complete() { complete_.set(); }
 
 Task<void> Catalog::completed() {

@@ -39,6 +39,8 @@ class Catalog {
   /// Publishes or replaces a user's package, or withdraws it.
   void put(Published package);
   void pass_on(const std::string& from, const std::string& to, const std::string& to_name, const std::vector<std::string>& names);
+  /// Nothing is published for the group of that name any more.
+  void forget_group(const std::string& group);
   void withdraw(const std::string& owner, const std::string& name);
   /// Whether a package of that name is published for others than its owner, by someone else than `owner`.
   [[nodiscard]] bool is_taken(const std::string& name, const std::string& owner) const;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 
+#include "accounts/book.hpp"
 #include "base/log.hpp"
 #include "os/memfd.hpp"
 #include "os/tree.hpp"
@@ -113,8 +114,7 @@ Result<std::pair<Visibility, std::vector<std::string>>> parse_audience(const std
     for (std::size_t begin = 0; begin <= rest.size();) {
       auto end = std::min(rest.find(',', begin), rest.size());
       std::string group = rest.substr(begin, end - begin);
-      if (group.empty() || !std::all_of(group.begin(), group.end(), [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; }))
-        return Error{Code::bad_request, "a group's name has letters, digits, dots, _ and -", ""};
+      if (auto good = accounts::check_group_name(group); !good) return good.take_error();
       out.second.push_back(group);
       begin = end + 1;
     }
@@ -247,12 +247,29 @@ Task<Result<std::vector<DraftInfo>>> Drafts::list(session::User user) {
   co_return out;
 }
 
+Task<Result<std::set<std::string>>> Drafts::owners() {
+  std::string directory = directory_;
+  store::Database* database = &database_;
+  auto load = [database] { return store::PackageRecords(*database).list(""); };
+  auto versions = co_await async::on_pool(database_pool_, std::move(load));
+  if (!versions) co_return versions.take_error();
+  auto look = [directory] {
+    std::set<std::string> found;
+    std::error_code error;
+    for (auto& entry : fs::directory_iterator(directory, error)) found.insert(entry.path().filename().string());
+    return found;
+  };
+  auto found = co_await async::on_pool(pool_, std::move(look));
+  for (auto& version : *versions) found.insert(version.owner);
+  co_return found;
+}
+
 Task<Result<DraftInfo>> Drafts::info(session::User user, std::string package) {
   auto all = co_await list(std::move(user));
   if (!all) co_return all.take_error();
   for (auto& one : *all)
     if (one.name == package) co_return std::move(one);
-  co_return Error{Code::not_found, "you have no package '" + package.substr(0, 64) + "': PUT /v1/packages/NAME/files/NAME.py begins one", ""};
+  co_return Error{Code::not_found, "there is no package '" + package.substr(0, 64) + "': PUT /v1/packages/NAME/files/NAME.py begins one", ""};
 }
 
 Task<Result<std::string>> Drafts::read(session::User user, std::string package, std::string path) {
@@ -464,24 +481,56 @@ Task<Result<void>> Drafts::withdraw(session::User user, std::string package) {
   auto count = co_await async::on_pool(database_pool_, std::move(mark));
   if (!count) co_return count.take_error();
   functions_.catalog()->withdraw(owner, package);
-  if (*count == 0) co_return Error{Code::not_found, "nothing of a package '" + package + "' of yours is published", ""};
+  if (*count == 0) co_return Error{Code::not_found, "nothing of a package '" + package + "' is published", ""};
   co_return Result<void>{};
 }
 
-Task<Result<void>> Drafts::pass_on(std::string from, std::string to, std::string to_name) {
+Task<Result<void>> Drafts::forget_group(std::string group) {
   store::Database* database = &database_;
-  auto change = [database, from, to, to_name] { return store::PackageRecords(*database).pass_on(from, to, to_name); };
+  auto change = [database, group]() -> Result<void> {
+    store::PackageRecords records(*database);
+    auto versions = records.list("");
+    if (!versions) return versions.take_error();
+    std::set<std::string> audiences;
+    for (auto& version : *versions) audiences.insert(version.audience);
+    for (auto& audience : audiences) {
+      auto whom = parse_audience(audience);
+      if (!whom || std::erase(whom->second, group) == 0) continue;
+      if (whom->second.empty()) whom->first = Visibility::owner;
+      if (auto set = records.set_audience(audience, name_of(whom->first, whom->second)); !set) return set;
+    }
+    return {};
+  };
+  auto changed = co_await async::on_pool(database_pool_, std::move(change));
+  if (!changed) co_return changed;
+  functions_.catalog()->forget_group(group);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Drafts::pass_on(session::User from, session::User to, std::string package) {
+  auto passed = co_await info(from, package);
+  if (!passed) co_return passed.take_error();
+  auto other = co_await info(to, package);
+  if (other) co_return Error{Code::conflict, to.name + " has a package '" + package + "' already", ""};
+  if (other.error().code != Code::not_found) co_return other.take_error();
+  co_return co_await pass_on(std::move(from.id), std::move(to.id), std::move(to.name), std::move(package));
+}
+
+Task<Result<void>> Drafts::pass_on(std::string from, std::string to, std::string to_name, std::string only) {
+  store::Database* database = &database_;
+  auto change = [database, from, to, to_name, only] { return store::PackageRecords(*database).pass_on(from, to, to_name, only); };
   auto names = co_await async::on_pool(database_pool_, std::move(change));
   if (!names) co_return names.take_error();
   functions_.catalog()->pass_on(from, to, to_name, *names);
   std::string old_place = directory_ + "/" + from, new_place = directory_ + "/" + to;
-  auto move = [old_place, new_place]() -> Result<void> {
+  auto move = [old_place, new_place, only]() -> Result<void> {
     std::error_code error;
     if (!fs::is_directory(old_place, error)) return {};
     fs::create_directory(new_place, error);
     fs::permissions(new_place, fs::perms::owner_all, error);
     for (const auto& entry : fs::directory_iterator(old_place, error)) {
       const fs::path to_be = fs::path(new_place) / entry.path().filename();
+      if (!only.empty() && entry.path().filename() != only) continue;
       if (fs::exists(fs::symlink_status(to_be, error))) continue;
       fs::rename(entry.path(), to_be, error);
       if (error) return Error{Code::internal, "a draft could not be passed on: " + error.message(), ""};

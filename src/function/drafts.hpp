@@ -44,6 +44,8 @@ class Drafts {
   async::Task<void> watch();
 
   async::Task<Result<std::vector<DraftInfo>>> list(session::User user);
+  /// The ids of all who have packages.
+  async::Task<Result<std::set<std::string>>> owners();
   /// not_found for a package of which there is neither a file nor a version.
   async::Task<Result<DraftInfo>> info(session::User user, std::string package);
   async::Task<Result<std::string>> read(session::User user, std::string package, std::string path);
@@ -61,12 +63,17 @@ class Drafts {
   async::Task<Result<void>> restore(session::User user, std::string package, std::int64_t number);
   /// No version can be called any more. not_found if there is none.
   async::Task<Result<void>> withdraw(session::User user, std::string package);
+  /// What was published for the group is no longer: another one of that name is not meant. Its author keeps what was for nobody else.
+  async::Task<Result<void>> forget_group(std::string group);
   /// What `from` published and drafted becomes another's, but for packages whose names that one has already: they are kept as they are.
-  async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name);
+  async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name) { return pass_on(std::move(from), std::move(to), std::move(to_name), ""); }
+  /// One package. not_found; conflict where the heir has one of that name.
+  async::Task<Result<void>> pass_on(session::User from, session::User to, std::string package);
   /// A function of a published version of the package that `current` is the newest version of.
   async::Task<Result<FunctionPtr>> version(accounts::Identity who, Published current, std::string callable, std::int64_t number);
 
  private:
+  async::Task<Result<void>> pass_on(std::string from, std::string to, std::string to_name, std::string only);
   [[nodiscard]] std::string place(const session::User& user) const { return directory_ + "/" + user.id; }
   async::Task<Result<Files>> files(session::User user, std::string package);
   [[nodiscard]] Published published(const Package& read, const store::PackageVersion& version) const;

@@ -174,6 +174,15 @@ Result<std::optional<UserRecord>> AccountRecords::user_by_number(std::int64_t nu
 Result<std::optional<UserRecord>> AccountRecords::user_by_subject(std::string_view issuer, std::string_view subject) {
   return one_user(database_, "issuer = ? AND subject = ? AND deleted_ms IS NULL", {issuer, subject});
 }
+Result<std::optional<std::pair<std::string, std::string>>> AccountRecords::known_by(std::string_view id_or_name) {
+  std::optional<std::pair<std::string, std::string>> found;
+  auto asked = database_.query(
+      "SELECT id, coalesce(username, former_name, id) FROM users WHERE id = ? OR username = ? OR (deleted_ms IS NOT NULL AND former_name = ?) "
+      "ORDER BY CASE WHEN id = ? THEN 0 ELSE 1 END, coalesce(deleted_ms, 9223372036854775807) DESC LIMIT 1",
+      {id_or_name, id_or_name, id_or_name, id_or_name}, [&](const Row& row) { found.emplace(row.text(0), row.text(1)); });
+  if (!asked) return asked.take_error();
+  return found;
+}
 
 namespace {
 

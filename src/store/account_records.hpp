@@ -108,6 +108,8 @@ class AccountRecords {
   Result<std::optional<UserRecord>> user_by_email(std::string_view email);
   Result<std::optional<UserRecord>> user_by_number(std::int64_t number);
   Result<std::optional<UserRecord>> user_by_subject(std::string_view issuer, std::string_view subject);
+  /// Id and name of the user of that id or name, also of one that was deleted: of the last of that name then.
+  Result<std::optional<std::pair<std::string, std::string>>> known_by(std::string_view id_or_name);
   /// Those not deleted, by number.
   Result<std::vector<UserRecord>> users(std::int64_t offset, std::int64_t limit, std::string_view containing = "");
   Result<std::int64_t> count_users(std::string_view containing = "");

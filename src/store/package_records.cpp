@@ -33,11 +33,18 @@ Result<std::int64_t> PackageRecords::withdraw(std::string_view owner, std::strin
   return database_.run("UPDATE package_versions SET withdrawn_ms = ? WHERE owner = ? AND name = ? AND withdrawn_ms IS NULL", {when, owner, name});
 }
 
-Result<std::vector<std::string>> PackageRecords::pass_on(std::string_view from, std::string_view to, std::string_view to_name) {
+Result<void> PackageRecords::set_audience(std::string_view from, std::string_view to) {
+  auto changed = database_.run("UPDATE package_versions SET audience = ? WHERE audience = ?", {to, from});
+  if (!changed) return changed.take_error();
+  return {};
+}
+
+Result<std::vector<std::string>> PackageRecords::pass_on(std::string_view from, std::string_view to, std::string_view to_name, std::string_view only) {
   std::vector<std::string> names;
   auto done = database_.transaction([&]() -> Result<void> {
-    auto asked = database_.query("SELECT DISTINCT name FROM package_versions WHERE owner = ? AND name NOT IN (SELECT name FROM package_versions WHERE owner = ?)",
-                                 {from, to}, [&](const Row& row) { names.push_back(row.text(0)); });
+    auto asked = database_.query(
+        "SELECT DISTINCT name FROM package_versions WHERE owner = ? AND (? = '' OR name = ?) AND name NOT IN (SELECT name FROM package_versions WHERE owner = ?)",
+        {from, only, only, to}, [&](const Row& row) { names.push_back(row.text(0)); });
     if (!asked) return asked;
     for (const auto& name : names) {
       auto changed = database_.run("UPDATE package_versions SET owner = ?, owner_name = ? WHERE owner = ? AND name = ?", {to, to_name, from, name});

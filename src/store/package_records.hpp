@@ -26,10 +26,13 @@ class PackageRecords {
   Result<std::int64_t> add(const PackageVersion& version);
   /// All versions of the owner's packages (of all owners for an empty one), by owner, name and version.
   Result<std::vector<PackageVersion>> list(std::string_view owner);
+  /// Of all versions that have the audience `from`.
+  Result<void> set_audience(std::string_view from, std::string_view to);
   /// How many versions there were to withdraw.
   Result<std::int64_t> withdraw(std::string_view owner, std::string_view name, Time when);
-  /// All versions of the packages of `from` that `to` has no package of that name of; the names. The others stay as they are.
-  Result<std::vector<std::string>> pass_on(std::string_view from, std::string_view to, std::string_view to_name);
+  /// All versions of the packages of `from` (of `only` one of them, where not empty) that `to` has no package of that name of; the names. The
+  /// others stay as they are.
+  Result<std::vector<std::string>> pass_on(std::string_view from, std::string_view to, std::string_view to_name, std::string_view only);
 
  private:
   Database& database_;

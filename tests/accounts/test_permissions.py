@@ -4,10 +4,11 @@ A route that is not in the description can't be asked for; one whose need nobody
 
 import itertools
 import re
+import subprocess
 
 import pytest
 from accounts.test_accounts import PASSWORD, Desk, bearer
-from conftest import Session
+from conftest import BINARY, ROOT, Session
 
 OWNED = {"session", "run", "function", "file", "token"}  # kinds that users have; of the others an admin decides
 # Where an empty body is refused before the object is looked for.
@@ -126,3 +127,73 @@ def test_another_users_things_are_not_listed(desk):
     for path in ("/v1/runs", "/v1/sessions", "/v1/jobs", "/v1/tokens", "/v1/packages"):
         text = str(other.get(path).json())
         assert run not in text and session not in text, path
+
+
+# ---- the faces of NEST Server and NeuroAPI, whose routes stand in no description
+
+FACES = ("anonymous", "guest", "member", "narrow", "fitting", "admin", "unready")
+NEST = [("GET", "/", {}), ("GET", "/api", {}), ("GET", "/api/GetKernelStatus", {}), ("POST", "/api/GetKernelStatus", {"keys": "resolution"}),
+        ("GET", "/exec?source=a=1", {}), ("POST", "/exec", {"source": "a = 1"})]
+NEST += [(method, "/s/other" + path, body) for method, path, body in NEST]
+# What is answered to each of FACES. A body that would be refused is enough where who asks is let in.
+NEUROAPI = {
+    ("POST", "/auth/login"): [400] * 7,
+    ("POST", "/auth/refresh"): [401] + [422] * 6,  # these are no refresh tokens
+    ("DELETE", "/auth/revoke_refresh"): [401] + [422] * 6,
+    ("DELETE", "/auth/revoke_access"): [401] + [422] * 6,  # nor of a sign-in
+    ("GET", "/api/v1/users"): [401, 403, 403, 403, 200, 200, 403],
+    ("POST", "/api/v1/users"): [401, 403, 403, 403, 403, 422, 403],  # of scopes "view" is enough to look only
+    ("GET", "/api/v1/users/<int:user_id>"): [401, 403, 403, 403, 200, 200, 403],
+    ("PUT", "/api/v1/users/<int:user_id>"): [401, 403, 403, 403, 403, 200, 403],
+    ("DELETE", "/api/v1/users/<int:user_id>"): [401, 403, 403, 403, 403, 200, 403],
+    ("GET", "/api/v1/function"): [422] * 7,  # public
+    ("POST", "/api/v1/function"): [422] * 7,
+    ("GET", "/swagger.json"): [200] * 7,
+    ("GET", "/swagger-ui"): [200] * 7,
+}
+
+
+@pytest.fixture(scope="module")
+def callers(desk):
+    """Holders of tokens of /v1/tokens for each of FACES; by the face other scopes are narrow, and fit."""
+
+    def token(user, *scopes):
+        made = desk.operator.post("/v1/tokens", dict({"name": "t%d" % next(NUMBERS), "user": user}, **({"scopes": list(scopes)} if scopes else {})))
+        assert made.status == 201, made
+        return desk.server.client(made.json()["token"])
+
+    assert desk.operator.post("/v1/users", {"username": "unready", "password": "four unrelated words here"}).status == 201
+    tokens = {"anonymous": desk.server.client(None), "guest": token("guest"), "member": token("other"), "admin": token("admin2"), "unready": token("unready")}
+    nest = dict(tokens, narrow=token("other", "view:session:*", "edit:function:*"), fitting=token("other", "use:session:*"))
+    return {"nest": nest, "neuroapi": dict(tokens, narrow=token("admin2", "edit:session:*"), fitting=token("admin2", "view:user:*"))}
+
+
+def test_routes_of_nest_server(desk, callers):
+    kinds = re.search(r"enum class Kind \{([^}]*)\}", (ROOT / "src/api/nest/face.hpp").read_text()).group(1)
+    assert {kind.strip() for kind in kinds.split(",")} == {"root", "list", "call", "exec", "none"}, "NEST has all of them"
+    wrong = []
+    for method, path, body in NEST:
+        for who in FACES:
+            answer = callers["nest"][who].request(method, path, json_body=body if method == "POST" else None)
+            lets_in = who in ("member", "fitting", "admin") or (path == "/" and who in ("guest", "narrow"))
+            if answer.status != (200 if lets_in else 403):
+                wrong.append((method, path, who, answer))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_routes_of_neuroapi(desk, callers):
+    listed = subprocess.run([BINARY, "neuroapi", "routes"], capture_output=True, text=True, timeout=60).stdout
+    served = {(method, rule) for methods, rule in re.findall(r" ([A-Z]+(?:, [A-Z]+)*) +(/\S+)", listed) for method in methods.split(", ")}
+    known = set(re.findall(r'path == "(/[^"]+)"', (ROOT / "src/api/neuroapi/face.cpp").read_text()))
+    assert served == set(NEUROAPI) and known == {rule for _, rule in served if "<" not in rule}
+    wrong = []
+    for (method, rule), statuses in NEUROAPI.items():
+        for who, status in zip(FACES, statuses, strict=True):
+            client, path = callers["neuroapi"][who], rule
+            if "<" in rule:
+                path = rule.replace("<int:user_id>", str(desk.user("somebody%d" % next(NUMBERS), password=None)["number"]))
+            headers = {} if who == "anonymous" else {"Authorization": "Bearer " + client.token}
+            answer = client.request(method, path, json_body={} if method in ("POST", "PUT") else None, headers=headers)
+            if answer.status != status:
+                wrong.append((method, path, who, status, answer))
+    assert not wrong, "\n".join(map(str, wrong))

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import http.client
 import os
 import re
 import sqlite3
+import ssl
 import subprocess
 
 import pytest
@@ -86,6 +88,16 @@ def sign_again(token):
     return base64.urlsafe_b64encode(hmac.new(SECRET.encode(), token.rpartition(".")[0].encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
 
 
+def test_https(command):
+    cert, key = command.work / "cert.pem", command.work / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    server = command.run("--cert", "cert.pem", "--key=key.pem")
+    connection = http.client.HTTPSConnection(*server.address, context=ssl.create_default_context(cafile=str(cert)), timeout=30)
+    connection.request("GET", "/swagger.json")
+    assert server.url.startswith("https://") and connection.getresponse().status == 200
+
+
 def test_a_secret_that_can_be_guessed(command):
     for arguments in (("init",), ("run", "-p", "0")):
         refused = command(*arguments, SECRET_KEY="changeme")
@@ -99,7 +111,7 @@ def test_what_is_not_there(command):
     assert "No such command" in command("nonsense").stderr
     assert command("nonsense").returncode == 2
     assert command("shell").returncode == 1 and command("run", "--nonsense").returncode == 2
-    assert "proxy" in command("run", "--cert", "x").stderr
+    assert "set tls_key too" in command("run", "--cert", "x").stderr and command("run", "--cert").returncode == 2
     refused = command("init", DATABASE_URI="postgresql://user:secret@host/db")
     assert refused.returncode == 1 and "not SQLite" in refused.stderr and "secret@" not in refused.stderr
     assert "/auth/login" in command("routes").stdout

@@ -1,8 +1,10 @@
 """Packages that users write themselves: drafts, checks, trials, versions; MOD files."""
 
+import subprocess
+
 import pytest
 
-from conftest import wait_until
+from conftest import BINARY, wait_until
 from functions.conftest import call, value
 
 LEAKY = """NEURON {
@@ -100,7 +102,7 @@ def test_publishing_what_is_broken_or_taken(user, folder, client):
     put(anna, "beta/files/beta.py", "_x = 1\n")
     assert anna.post("/v1/packages/beta/publish", {"to": "me"}).status == 409
     put(anna, "beta/files/beta.py", "def f(): return 'anna'\n")
-    for to in ("", "nobody", "group:", "group:a b", "../x"):
+    for to in ("", "nobody", "group:", "group:a,,b", "group:a\nb", "../x"):
         assert anna.post("/v1/packages/beta/publish", {"to": to}).status == 400, to
     assert anna.post("/v1/packages/beta/publish", {"to": "public"}).status == 403
     assert anna.post("/v1/packages/beta/publish", {"to": "all"}).status == 201
@@ -137,6 +139,28 @@ def test_a_group_is_for_its_members(user, functions_server):
     wait_until(lambda: call(carla, "gamma.f").status == 404, "the end of the membership")
     assert carla.post("/v1/runs/%s/rerun" % kept.headers["myelin-run"]).status == 404
     assert carla.post("/v1/sweeps", points).status == 404
+
+
+def test_groups_of_any_name_and_none_that_inherits(user, functions_server):
+    anna, ben, operator = user(), user(), functions_server.client()
+    bens = ben.get("/v1/me").json()["id"]
+
+    def group(name):
+        made = operator.post("/v1/groups", {"name": name})
+        assert made.status == 201, made
+        assert operator.request("PUT", "/v1/groups/%s/members/%s" % (made.json()["id"], bens)).status == 204
+        return made.json()["id"]
+
+    put(anna, "eta/files/eta.py", "def f(): return 1\n")
+    for name, to, left in (("Neuro 2025", "group:Neuro 2025", "me"), ("Übung", "group:others,Übung", "group:others")):
+        first = group(name)
+        assert anna.post("/v1/packages/eta/publish", {"to": to}).status == 201
+        assert value(ben, "eta.f") == 1
+        assert operator.request("DELETE", "/v1/groups/" + first).status == 204
+        group(name)
+        assert name in ben.get("/v1/me").json()["groups"] and call(ben, "eta.f").status == 404
+        assert anna.get("/v1/packages/eta").json()["published"]["to"] == left and value(anna, "eta.f") == 1
+    assert operator.post("/v1/groups", {"name": "a,b"}).status == 400  # "group:a,b" is two
 
 
 def test_a_token_for_one_function_calls_no_other(user, functions_server):
@@ -219,6 +243,78 @@ def test_mod_files(user):
         assert line is None or error["line"] == line, error
     # What is published goes on.
     assert call(user(), "cell.rest", g=0.03).status == 200
+
+
+def test_an_admin_withdraws_and_passes_on_what_is_anothers(user, functions_server):
+    anna, ben, operator = user(), user(), functions_server.client()
+    name, other = (client.get("/v1/me").json()["username"] for client in (anna, ben))
+    theirs = "?owner=" + name
+    for package, to in (("mine", "me"), ("loud", "all"), ("moved", "all"), ("drawn", None)):
+        put(anna, "%s/files/%s.py" % (package, package), "def f(): return 1\n")
+        assert not to or anna.post("/v1/packages/%s/publish" % package, {"to": to}).status == 201
+    for method, path in (("GET", ""), ("GET", "/loud"), ("GET", "/loud/files/loud.py"), ("DELETE", "/loud"), ("PATCH", "/loud")):
+        assert ben.request(method, "/v1/packages" + path + theirs, json_body={"owner": other} if method == "PATCH" else None).status == 403, (method, path)
+    for nobody in ("nobody", "..", "", "*"):
+        assert operator.get("/v1/packages/loud?owner=" + nobody).status == 404
+    packages = lambda owner: {p["name"]: p for p in operator.get("/v1/packages?owner=" + owner).json()["packages"] if p["owner"] == name}  # noqa: E731
+    assert set(packages(name)) == {"mine", "loud", "moved", "drawn"} and packages(name)["loud"]["published"]["to"] == "all"
+    assert operator.get("/v1/packages/mine/files/mine.py" + theirs).text.startswith("def f")
+
+    assert operator.request("PATCH", "/v1/packages/moved" + theirs, json_body={"owner": other}).status == 204
+    assert value(ben, "moved.f") == 1 and ben.get("/v1/packages/moved").json()["owner"] == other and anna.get("/v1/packages/moved").status == 404
+    assert ben.get("/v1/packages/moved/files/moved.py").status == 200
+    put(ben, "mine/files/mine.py", "x = 1\n")
+    assert operator.request("PATCH", "/v1/packages/mine" + theirs, json_body={"owner": other}).status == 409
+    assert operator.request("PATCH", "/v1/packages/drawn" + theirs, json_body={"owner": "nobody"}).status == 404
+
+    assert operator.request("DELETE", "/v1/users/" + name).status == 204
+    assert value(ben, "loud.f") == 1  # still there, and its name taken
+    put(ben, "loud/files/loud.py", "def f(): return 'ben'\n")
+    assert ben.post("/v1/packages/loud/publish", {"to": "all"}).status == 409
+    ids = {p["owner_id"] for p in packages("*").values()}
+    assert len(ids) == 1 and set(packages("*")) == set(packages(name)) == set(packages(ids.pop())) == {"mine", "loud", "drawn"}
+    assert operator.request("DELETE", "/v1/packages/loud?files&owner=" + name).status == 204
+    assert call(ben, "loud.f").status == 404 and set(packages(name)) == {"mine", "loud", "drawn"}  # that it was published is kept
+    assert packages(name)["loud"]["published"] is None
+    assert ben.post("/v1/packages/loud/publish", {"to": "all"}).status == 201
+    assert operator.request("PATCH", "/v1/packages/drawn" + theirs, json_body={"owner": other}).status == 204
+    assert ben.get("/v1/packages/drawn/files/drawn.py").status == 200
+
+
+def test_functions_pass_to_the_heir(make_server, data_root, _counter):
+    data = data_root / ("f%d" % next(_counter))
+    server = make_server(data=data)
+
+    def token(name):
+        return server.client().post("/v1/tokens", {"name": name}).json()["token"]
+
+    parent, heirs = server.client(token("parent")), token("heir")
+    heir = server.client(heirs)
+    for client, package, to in ((parent, "pub", "all"), (parent, "own", "me"), (parent, "drawn", None), (parent, "clash", "me"), (heir, "clash", "me")):
+        put(client, "%s/files/%s.py" % (package, package), "def f(): return %r\n" % ("heir" if client is heir else "parent"))
+        assert not to or client.post("/v1/packages/%s/publish" % package, {"to": to}).status == 201
+    delete = [BINARY, "user", "delete", "parent", "--to", "heir", "--data", data]
+
+    def told(*words):
+        return subprocess.run(delete[:5] + list(words or delete[5:]), capture_output=True, text=True, timeout=60, env=server.environment)
+
+    assert "no such user" in told("nobody", "--data", data).stderr
+    done = told()
+    assert done.returncode == 0, done
+    for again in (False, True):
+        if again:
+            server.kill()
+            refused = told()
+            assert refused.returncode == 1 and "start it" in refused.stderr
+            server = make_server(data=data)
+        heir, operator, guest = server.client(heirs), server.client(), server.client(token("somebody%d" % again))
+        assert value(heir, "pub.f") == value(heir, "own.f") == value(guest, "pub.f") == "parent" and value(heir, "clash.f") == "heir"
+        assert call(guest, "own.f").status == 404
+        assert {p["name"]: p["owner"] for p in heir.get("/v1/packages").json()["packages"]} == dict.fromkeys(("pub", "own", "drawn", "clash"), "heir")
+        assert "parent" in heir.get("/v1/packages/drawn/files/drawn.py").text and "heir" in heir.get("/v1/packages/clash/files/clash.py").text
+        kept = operator.get("/v1/packages?owner=parent").json()["packages"]
+        assert [p["name"] for p in kept] == ["clash"] and len(kept[0]["versions"]) == len(kept[0]["files"]) == 1
+        assert operator.get("/v1/users/parent").status == 404
 
 
 def test_published_packages_survive_a_restart(make_server, data_root, _counter):

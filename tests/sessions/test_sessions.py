@@ -82,7 +82,8 @@ def test_mounts_of_the_operator(make_server, tmp_path):
     tmp_path.chmod(0o755)
     (shown / "data").write_text("42")
     server = make_server(mount=[{"path": str(shown), "target": "/data/shown", "mode": "ro"},
-                                {"path": str(writable), "target": "/data/writable", "mode": "rw", "engines": ["python"]}])
+                                {"path": str(writable), "target": "/data/writable", "mode": "rw", "engines": ["python"]},
+                                {"path": str(shown), "target": "/data/hers", "mode": "ro", "users": ["anna"]}])
     if server.client().get("/v1/health").json()["isolation"] == "reduced":
         pytest.skip("no mounts without namespaces")
     source = """
@@ -100,6 +101,11 @@ except OSError as error:
     assert run(server, start(server, "python", "m"), source, "a") == ["42", 30, "written"]
     assert (writable / "x").read_text() == "1"
     assert run(server, start(server, "nest", "m"), source, "a")[:2] == ["42", 30]
+    sees = {}
+    for name in ("anna", "ben"):
+        client = server.client(server.client().post("/v1/tokens", {"name": name}).json()["token"])
+        sees[name] = Session(client).value("import os\na = [os.path.exists('/data/%s/data' % at) for at in ('shown', 'hers')]", "a")
+    assert sees == {"anna": [True, True], "ben": [True, False]}
 
 
 MODULE = r'''

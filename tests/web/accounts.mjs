@@ -139,6 +139,7 @@ const jobs = {
 
   async refused() {
     const { page, seen } = await open();
+    await page.clock.install();
     await page.goto(`${base}/app/`);
     await type(page, known.inactive, known.password);
     await said(page).waitFor();
@@ -151,6 +152,7 @@ const jobs = {
       wait = await said(page).textContent();
     }
     const disabled = await page.getByRole('button', { name: 'Sign in' }).isDisabled();
+    await page.clock.fastForward(61_000);  // it may say minutes
     await page.waitForFunction((before) => document.querySelector('.said:not(:empty)')?.textContent !== before, wait);
     const later = await page.locator('#password-said').textContent();
     return { ...seen, inactive, wait, disabled, later };

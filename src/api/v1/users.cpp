@@ -221,6 +221,13 @@ Task<http::Response> remove_group(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
   auto id = group_id(context, asked.places[0]);
   if (!id) co_return account_problem(id.error());
+  for (const auto& group : context.accounts->who().groups()) {
+    if (group.id != *id) continue;
+    std::string name = group.name;
+    auto forgotten = co_await context.drafts.forget_group(std::move(name));
+    if (!forgotten) co_return account_problem(forgotten.error());
+    break;
+  }
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string which = *id;
   auto work = [actor, which](accounts::Book& book) { return book.remove_group(actor, which); };
@@ -238,7 +245,16 @@ Task<http::Response> set_member(Context& context, Asked asked) {
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string group = *id, member = user->id;
   const bool in = asked.request.method == "PUT";
-  auto work = [actor, group, member, in](accounts::Book& book) { return book.set_member(actor, group, member, in); };
+  const bool grants_too = asked.who.is_operator;
+  auto work = [actor, group, member, in, grants_too](accounts::Book& book) -> Result<void> {
+    if (in && !grants_too) {
+      auto grants = book.records().grants();
+      if (!grants) return grants.take_error();
+      for (const auto& grant : *grants)
+        if (grant.holder == group) return Error{Code::forbidden, "something is granted to this group, and only an admin grants", ""};
+    }
+    return book.set_member(actor, group, member, in);
+  };
   auto done = co_await context.accounts->with_book(std::move(work));
   if (!done) co_return account_problem(done.error());
   co_return no_content();
@@ -293,7 +309,16 @@ Task<http::Response> remove_grant(Context& context, Asked asked) {
   if (auto refused = no_accounts(context)) co_return std::move(*refused);
   accounts::Actor actor = accounts::actor_of(asked.who, asked.request.remote_address);
   std::string id = asked.places[0];
-  auto work = [actor, id](accounts::Book& book) { return book.remove_grant(actor, id); };
+  const bool may = asked.who.is_operator;
+  auto work = [actor, id, may](accounts::Book& book) -> Result<void> {
+    if (!may) {
+      auto grants = book.records().grants();
+      if (!grants) return grants.take_error();
+      for (const auto& grant : *grants)
+        if (grant.id == id) return Error{Code::forbidden, "only an admin takes back what was granted", ""};
+    }
+    return book.remove_grant(actor, id);
+  };
   auto done = co_await context.accounts->with_book(std::move(work));
   if (!done) co_return account_problem(done.error());
   co_return no_content();
@@ -326,14 +351,14 @@ std::vector<Route> group_routes() {
        .answer = R"({"groups":[{"id":"g_0123","name":"teaching","members":[{"id":"u_0123","username":"anna"}]}]})"},
       {.method = "POST", .pattern = "/v1/groups", .handler = create_group, .needs = "edit:group:*", .tag = "groups", .summary = "A new group", .body = R"({"name":"teaching"})",
        .required = "name", .status = 201, .answer = R"({"id":"g_0123","name":"teaching","members":[]})"},
-      {.method = "DELETE", .pattern = "/v1/groups/{id}", .handler = remove_group, .needs = "edit:group:{}", .tag = "groups", .summary = "Delete a group, with its grants", .status = 204},
-      {.method = "PUT", .pattern = "/v1/groups/{id}/members/{user}", .handler = set_member, .needs = "edit:group:{}", .tag = "groups", .summary = "Add a user to a group", .status = 204},
+      {.method = "DELETE", .pattern = "/v1/groups/{id}", .handler = remove_group, .needs = "edit:group:{}", .tag = "groups", .summary = "Delete a group, with its grants; what was published for it is for it no more", .status = 204},
+      {.method = "PUT", .pattern = "/v1/groups/{id}/members/{user}", .handler = set_member, .needs = "edit:group:{}", .tag = "groups", .summary = "Add a user to a group; to one that holds grants only an admin does", .status = 204},
       {.method = "DELETE", .pattern = "/v1/groups/{id}/members/{user}", .handler = set_member, .needs = "edit:group:{}", .tag = "groups", .summary = "Take a user out of a group", .status = 204},
       {.method = "GET", .pattern = "/v1/grants", .handler = list_grants, .needs = "view:user:*", .tag = "groups", .summary = "What was granted to whom",
        .answer = R"({"grants":[{"id":"gr_0123","grant":"view:session:s_0123","group":"teaching","created_at":"2026-01-01T12:00:00.000Z"}]})"},
       {.method = "POST", .pattern = "/v1/grants", .handler = create_grant, .needs = "edit:user:*", .tag = "groups", .summary = "Grant something to a user or a group",
        .body = R"({"grant":"view:session:s_0123","group":"teaching"})", .required = "grant", .status = 201, .answer = R"({"id":"gr_0123","grant":"view:session:s_0123"})"},
-      {.method = "DELETE", .pattern = "/v1/grants/{id}", .handler = remove_grant, .needs = "edit:user:*", .tag = "groups", .summary = "Take it back", .status = 204},
+      {.method = "DELETE", .pattern = "/v1/grants/{id}", .handler = remove_grant, .needs = "edit:user:*", .tag = "groups", .summary = "Take it back (an admin)", .status = 204},
   };
 }
 
