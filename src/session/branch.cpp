@@ -75,6 +75,11 @@ Call internal_call(std::string meta, std::string body = {}) {
   return call;
 }
 
+std::uint64_t next_number() {
+  static std::uint64_t numbers = 0;
+  return ++numbers;
+}
+
 /// Ends a dormant process, in the background.
 void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> process) {
   auto end = [](std::shared_ptr<Manager::Impl> owner, std::shared_ptr<Process> ending) -> Task<void> {
@@ -190,7 +195,7 @@ void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToB
 }
 
 Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
-                                             Ends ends, std::shared_ptr<GroupToBe> group, std::string go) {
+                                             Ends ends, std::shared_ptr<GroupToBe> group) {
   auto process = std::make_shared<Process>();
   process->sandbox = std::move(sandbox);
   const int socket = ends.channel.get();
@@ -233,15 +238,34 @@ Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> mana
     if (!hello) ready = hello.take_error();
     else if (hello->kind != codec::FrameKind::hello) ready = Error{Code::worker_lost, "the branch broke the protocol at its start", ""};
   }
-  if (ready) {
-    std::string body;
-    ready = co_await process->channel->send(codec::FrameKind::go, 0, std::move(go), std::move(body));
-  }
   if (!ready) {
     retire(manager, process);
     co_return ready.take_error();
   }
   co_return process;
+}
+
+Task<Result<std::shared_ptr<Process>>> copy_quiet(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Process> source,
+                                                  std::string directory, Limits limits) {
+  auto request = std::make_shared<BranchRequest>();
+  request->number = next_number();
+  request->directory = directory;
+  auto ends = make_ends(*request);
+  if (!ends) co_return ends.take_error();
+  auto group = begin_group(manager, source, std::move(directory), limits);
+  auto asked = co_await ask_quiet(source, request, nullptr);
+  if (asked) asked = *request->result;
+  if (!asked) {
+    drop_group(manager, group);
+    co_return asked.take_error();
+  }
+  auto sandbox = source->sandbox;
+  co_return co_await raise(manager, std::move(engine), std::move(sandbox), std::move(*ends), std::move(group));
+}
+
+Task<Result<void>> let_go(std::shared_ptr<Process> process, std::string go) {
+  std::string body;
+  co_return co_await process->channel->send(codec::FrameKind::go, 0, std::move(go), std::move(body));
 }
 
 // ---- of a session ------------------------------------------------------------------------------------------------
@@ -301,24 +325,42 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
   co_return *request->result;
 }
 
-Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history) {
+Task<Result<std::vector<std::shared_ptr<Process>>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::vector<std::string> directories,
+                                                                          bool dormant, History* history) {
   auto request = std::make_shared<BranchRequest>();
-  static std::uint64_t numbers = 0;
-  request->number = ++numbers;
-  request->directory = directory;
+  request->number = next_number();
+  request->directory = directories.front();
   auto ends = make_ends(*request);
   if (!ends) co_return ends.take_error();
   auto manager = self->manager.shared_from_this();
-  auto group = begin_group(manager, self->process, std::move(directory), self->limits);
+  auto group = begin_group(manager, self->process, directories.front(), self->limits);
   auto done = co_await ask_for_branch(self, request);
   if (!done) {
     drop_group(manager, group);
     co_return done.take_error();
   }
   *history = std::move(request->history);
-  std::string go = self->go_options(dormant);
   auto sandbox = self->process->sandbox;
-  co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group), std::move(go));
+  auto first = co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group));
+  if (!first) co_return first.take_error();
+  std::vector<std::shared_ptr<Process>> made{*first};
+  // The session may have gone on already. The first copy has not: the others are made from it, before it goes.
+  Result<void> all;
+  for (std::size_t i = 1; i < directories.size() && all; ++i) {
+    std::string engine_name = self->engine, directory = directories[i];
+    auto next = co_await copy_quiet(manager, std::move(engine_name), made.front(), std::move(directory), self->limits);
+    if (next) made.push_back(*next);
+    else all = next.take_error();
+  }
+  for (std::size_t i = 0; i < made.size() && all; ++i) {
+    std::string go = self->go_options(dormant);
+    all = co_await let_go(made[i], std::move(go));
+  }
+  if (!all) {
+    for (auto& process : made) retire(manager, process);
+    co_return all.take_error();
+  }
+  co_return made;
 }
 
 Task<Result<std::shared_ptr<SavedState>>> Session::Impl::save(std::shared_ptr<Impl> self) {
@@ -386,30 +428,30 @@ Task<bool> Session::Impl::restore(std::shared_ptr<Impl> self, std::shared_ptr<Sa
   co_return true;
 }
 
+Task<Result<std::shared_ptr<Process>>> Session::Impl::copy_of(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint) {
+  auto manager = self->manager.shared_from_this();
+  std::string engine_name = self->engine, directory = make_id("g_");
+  auto fresh = co_await copy_quiet(manager, std::move(engine_name), checkpoint->process, std::move(directory), self->limits);
+  if (fresh) {
+    std::string go = self->go_options(false);
+    auto gone = co_await let_go(*fresh, std::move(go));
+    if (gone) co_return *fresh;
+    retire(manager, *fresh);
+    fresh = gone.take_error();
+  }
+  auto why = fresh.take_error();
+  // It is the checkpoint that is lost then, not the session.
+  co_return Error{why.code == Code::worker_lost ? Code::conflict : why.code, "no way back: " + why.message, ""};
+}
+
 Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job) {
   if (checkpoint->saved) {
     auto saved = checkpoint->saved;
     bool alive = co_await restore(self, saved, job);
     co_return alive;
   }
-  auto request = std::make_shared<BranchRequest>();
-  request->number = ++self->call_number;
-  request->directory = make_id("g_");
   auto manager = self->manager.shared_from_this();
-  auto source = checkpoint->process;
-  auto ends = make_ends(*request);
-  auto group = begin_group(manager, source, request->directory, self->limits);
-  Result<void> ready;
-  if (!ends) ready = ends.take_error();
-  if (ready) ready = co_await ask_quiet(source, request, nullptr);
-  if (ready && request->result) ready = *request->result;
-  if (!ready) {
-    drop_group(manager, group);
-    job->finish(Error{Code::conflict, "no way back: " + ready.error().message, ""});
-    co_return true;
-  }
-  std::string go = self->go_options(false);
-  auto fresh = co_await raise(manager, self->engine, source->sandbox, std::move(*ends), std::move(group), std::move(go));
+  auto fresh = co_await copy_of(self, checkpoint);
   if (!fresh) {
     job->finish(fresh.take_error());
     co_return true;
@@ -496,19 +538,27 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
     if (!taken) co_return taken.take_error();
     saved = *taken;
   }
+  for (auto& name : names) {
+    if (!name.empty()) continue;
+    int number = 1;
+    auto is_taken = [&](const std::string& candidate) {
+      return self->by_name.count({source->owner.id, source->engine, candidate}) || std::find(names.begin(), names.end(), candidate) != names.end();
+    };
+    std::string candidate;
+    do candidate = source->name + "." + std::to_string(number++);
+    while (is_taken(candidate));
+    name = std::move(candidate);
+  }
   std::vector<Session> made;
-  auto end_made = [&made] {
-    for (auto& session : made) session.end("deleted", "a branch made with it failed");
-  };
-  for (auto& wanted : names) {
-    std::string name = wanted;
-    for (int number = 1; name.empty() || (wanted.empty() && self->by_name.count({source->owner.id, source->engine, name})); ++number)
-      name = source->name + "." + std::to_string(number);
-    if (auto free = is_free(name); !free) {
-      end_made();
-      co_return free.take_error();
-    }
-    if (saved) {
+  if (saved) {
+    auto end_made = [&made] {
+      for (auto& session : made) session.end("deleted", "a branch made with it failed");
+    };
+    for (auto& name : names) {
+      if (auto free = is_free(name); !free) {
+        end_made();
+        co_return free.take_error();
+      }
       User owner = source->owner;
       std::string engine = source->engine, origin = source->id;
       auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(origin), saved);
@@ -517,32 +567,43 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
         co_return begun.take_error();
       }
       made.emplace_back(*begun);
-      continue;
     }
+    co_return made;
+  }
+  std::vector<std::shared_ptr<Session::Impl>> branches;
+  std::vector<std::string> directories;
+  for (auto& name : names) {
     auto branched = std::make_shared<Session::Impl>(*self, source->owner, source->engine, name, source->limits, false);
     branched->parent = source->id;
     branched->born = true;
     branched->dirty = true;
-    std::string directory = branched->id;
+    directories.push_back(branched->id);
     self->tasks.spawn(Session::Impl::record(branched), "record of a branch");  // its first call would wait for it
-    auto process = co_await Session::Impl::branch(source, std::move(directory), false, &branched->history);
-    Result<void> fits;
-    if (!process) {
-      fits = process.take_error();
-    } else {
-      // Others may have been made meanwhile.
-      fits = self->may_add(source->owner, source->engine, 1);
+    branches.push_back(std::move(branched));
+  }
+  History history;
+  auto processes = co_await Session::Impl::branch(source, std::move(directories), false, &history);
+  Result<void> fits;
+  if (!processes) {
+    fits = processes.take_error();
+  } else {
+    // Others may have been made meanwhile.
+    fits = self->may_add(source->owner, source->engine, names.size());
+    for (auto& name : names)
       if (fits) fits = is_free(name);
-      if (!fits) retire(self, *process);
-    }
-    if (!fits) {
+    if (!fits)
+      for (auto& process : *processes) retire(self, process);
+  }
+  if (!fits) {
+    for (auto& branched : branches)
       self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
-      end_made();  // what was made of a request that failed would be nobody's
-      co_return fits.take_error();
-    }
-    branched->adopt(*process);
-    self->put(branched);
-    made.emplace_back(branched);
+    co_return fits.take_error();
+  }
+  for (std::size_t i = 0; i < branches.size(); ++i) {
+    branches[i]->history = history;
+    branches[i]->adopt((*processes)[i]);
+    self->put(branches[i]);
+    made.emplace_back(branches[i]);
   }
   co_return made;
 }
@@ -564,10 +625,10 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
     checkpoint->saved = *saved;
     checkpoint->bytes = (*saved)->bytes;
   } else {
-    std::string directory = checkpoint->id;
+    std::vector<std::string> directory{checkpoint->id};
     auto process = co_await Session::Impl::branch(source, std::move(directory), true, &checkpoint->history);
     if (!process) co_return process.take_error();
-    checkpoint->process = *process;
+    checkpoint->process = process->front();
   }
   if (source->state == State::ended) {
     if (checkpoint->process) retire(self, checkpoint->process);

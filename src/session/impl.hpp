@@ -133,8 +133,11 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
 
   /// Takes over a process that runs and waits for calls.
   void adopt(std::shared_ptr<Process> fresh);
-  /// A copy of this session's process, in limits of its own, that has said hello and got `go`.
-  static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history);
+  /// Copies of this session's process at one moment, in limits of their own, that have said hello and got `go`; as many as `directories`.
+  static async::Task<Result<std::vector<std::shared_ptr<Process>>>> branch(std::shared_ptr<Impl> self, std::vector<std::string> directories, bool dormant,
+                                                                           History* history);
+  /// A process that goes on from a checkpoint's, for this session.
+  static async::Task<Result<std::shared_ptr<Process>>> copy_of(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint);
   static async::Task<Result<void>> ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request);
   static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
   /// Queued: what the globals hold, as the engine saves it.

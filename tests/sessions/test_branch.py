@@ -159,6 +159,53 @@ def test_a_branch_while_nest_simulates(client):
     end(plain, parent, one)
 
 
+def test_branches_of_one_request_stand_at_the_same_point(client):
+    parent = Session(client, "nest")
+    parent.value(NETWORK % 2, None)
+    thread = threading.Thread(target=lambda: parent.exec("nest.Simulate(60000.0)"))
+    thread.start()
+    wait_until(lambda: parent.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    branches = branch(parent, 4)
+    parent.interrupt()
+    thread.join()
+    at = [one.value("t = nest.biological_time", "t") for one in branches]
+    assert at[0] > 100.0 and len(set(at)) == 1, at
+    assert len({str(one.value(GO_ON, "d")) for one in branches}) == 1
+    end(parent, *branches)
+
+
+def test_calls_between_branches_of_one_request(client):
+    parent = Session(client, "python")
+    parent.exec("a = 0")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(parent.exec, "a += 1") for _ in range(30)]
+        branches = branch(parent, 6)
+        assert all(one.result().status == 200 for one in calls)
+    assert len({one.value("b = a", "b") for one in branches}) == 1
+    assert parent.value("b = a", "b") == 30
+    # also where the call that runs goes on when it is interrupted
+    stubborn = """
+n = 0
+import time
+end = time.time() + 60
+while not a < 0 and time.time() < end:
+    try:
+        print('counting', flush=True)
+        while True: n += 1
+    except KeyboardInterrupt:
+        a = -1
+"""
+    thread = threading.Thread(target=lambda: parent.exec(stubborn))
+    thread.start()
+    wait_until(lambda: "counting" in client.get(parent.path + "/output").text, "the loop")
+    more = branch(parent, 3)
+    parent.interrupt()
+    thread.join()
+    assert len({one.value("b = globals().get('n', 0)", "b") for one in more}) == 1
+    assert [one.value("a = globals().get('a')", "a") for one in more] == [-1] * 3
+    end(parent, *branches, *more)
+
+
 @pytest.mark.parametrize("engine, code", [
     ("python", "done = 0\nimport time\nend = time.time() + 4\nwhile time.time() < end: done += 1\nlast = 'reached'"),
     ("neuron", CELL % 0 + "h.continuerun(200000)\nlast = 'reached'"),
