@@ -271,38 +271,35 @@ Task<Result<void>> let_go(std::shared_ptr<Process> process, std::string go) {
 // ---- of a session ------------------------------------------------------------------------------------------------
 
 Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request) {
-  while (self->branching && !self->branching->result && self->state != State::ended) {
-    self->branch_free.reset();
-    bool freed = co_await self->branch_free.wait(slice_patience * 2);
-    if (!freed) co_return Error{Code::unavailable, "the session is still busy with another branch: try again later", ""};
-  }
-  if (self->state == State::ended || self->intended_end) co_return self->ended_error();
-  if (self->state == State::starting) {
-    // its first job: the runner does it when the session is there
-  } else if (self->running) {
-    self->branching = request;
-    bool sent = false;
+  const auto give_up = Clock::now() + slice_patience * 2;
+  bool sent = false;
+  for (int attempt = 0; attempt < 200 && self->running && !self->intended_end && !sent;) {
+    if (auto other = self->branching; other && !other->result) {  // also one that nobody waits for any more: the worker still answers it
+      const auto left = std::chrono::duration_cast<milliseconds>(give_up - Clock::now());
+      if (left.count() <= 0) co_return Error{Code::unavailable, "the session is still busy with another branch: try again later", ""};
+      co_await other->done.wait(left);
+      continue;
+    }
     const std::string body = "{}";
-    for (int attempt = 0; attempt < 200 && self->running && !request->result; ++attempt) {
-      sent = self->process->channel->send_now(codec::FrameKind::branch, request->number, body);
-      if (sent) break;
-      co_await async::sleep_for(milliseconds(5));  // the call's own frame is on its way
-    }
-    if (sent) {
-      self->process->interrupt();  // it looks at its channel
-      bool answered = co_await request->done.wait(slice_patience);
-      if (!answered) {
-        request->abandoned = true;
-        co_return Error{Code::conflict,
-                        "no branch: the running call did not reach a point within 10 s where the session can be copied; try again "
-                        "after it, or interrupt it", ""};
-      }
-      self->branch_free.pulse();
-      co_return *request->result;
-    }
-    self->branching.reset();
-    if (request->result) co_return *request->result;
+    sent = self->process->channel->send_now(codec::FrameKind::branch, request->number, body);
+    if (sent) break;
+    ++attempt;
+    co_await async::sleep_for(milliseconds(5));  // the call's own frame is on its way
   }
+  if (sent) {
+    self->branching = request;
+    self->process->interrupt();  // it looks at its channel
+    bool answered = co_await request->done.wait(slice_patience);
+    if (!answered) {
+      request->abandoned = true;
+      co_return Error{Code::conflict,
+                      "no branch: the running call did not reach a point within 10 s where the session can be copied; try again "
+                      "after it, or interrupt it", ""};
+    }
+    co_return *request->result;
+  }
+  // One that starts does it as its first job.
+  if (self->state == State::ended || self->intended_end) co_return self->ended_error();
   if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto job = std::make_shared<PendingCall>();
   std::weak_ptr<PendingCall> weak = job;

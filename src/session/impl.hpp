@@ -99,7 +99,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   History history;
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
-  async::Event branch_free, over, start_written, end_written;
+  async::Event over, start_written, end_written;
 
   std::shared_ptr<Listener> listener;
   bool followed = false, follow_wanted = false, follow_asked = false;  // wanted: waits in the queue; asked: the worker was

@@ -225,6 +225,29 @@ def test_a_branch_while_others_run(client, engine, code):
     end(parent, one)
 
 
+def test_a_branch_that_was_given_up_is_not_in_the_way(client):
+    parent = Session(client, "python")
+    deaf = """
+import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+end = time.time() + 90
+while time.time() < end and not os.path.exists(os.path.expanduser('~/work/hear')): time.sleep(0.05)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+"""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        call = pool.submit(parent.exec, deaf)
+        wait_until(lambda: parent.status().json()["state"] == "busy", "a busy session")
+        given_up = client.post(parent.path + "/branch", {})
+        assert given_up.status == 409 and "within 10 s" in given_up.json()["detail"], given_up
+        asked = pool.submit(client.post, parent.path + "/branch", {})
+        time.sleep(1)
+        assert client.request("PUT", "/v1/files/hear", b"").status in (200, 201, 204)
+        assert asked.result().status == 201, asked.result()
+        assert call.result().status == 200, call.result()
+    client.request("DELETE", "/v1/files/hear")
+    end(parent, attach(client, asked.result().json()["sessions"][0]["id"]))
+
+
 def test_a_branch_outlives_its_session(client):
     parent = Session(client, "nest")
     parent.value(NETWORK % 1, None)
