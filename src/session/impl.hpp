@@ -91,7 +91,6 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::optional<std::pair<std::string, std::string>> intended_end;  // code, text: set before it is killed on purpose
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now(), last_used = created;
 
-  std::string home;        // reduced mode: removed at the end
   std::string parent;      // the session that it branched from
   std::shared_ptr<Process> process = std::make_shared<Process>();
   bool born = false;       // it branched: the process runs already
@@ -125,7 +124,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<bool> run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job);
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
   static async::Task<void> read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process);
-  static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
+  static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self, std::string home);
   /// Returns when it is written, whoever began it.
   static async::Task<void> record(std::shared_ptr<Impl> self);
   /// The end of a recorded session, in the store.
@@ -206,6 +205,8 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   void on_exit(pid_t pid, int status);
   [[nodiscard]] std::size_t busy() const;
   static async::Task<Result<void>> prepare_work(std::shared_ptr<Impl> self, std::string user);
+  static async::Task<void> remove_home(std::shared_ptr<Impl> self, std::string home);
+  std::size_t homes_going = 0;
   static async::Task<void> expire_records(std::shared_ptr<Impl> self);
   static async::Task<void> check_quotas(std::shared_ptr<Impl> self);
   static async::Task<void> count_work(std::shared_ptr<Impl> self, std::string user);

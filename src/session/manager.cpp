@@ -289,6 +289,16 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
   co_return co_await async::on_pool(self->pool, std::move(work));
 }
 
+Task<void> Manager::Impl::remove_home(std::shared_ptr<Impl> self, std::string home) {
+  ++self->homes_going;
+  auto clear = [home] {
+    std::error_code ignored;
+    std::filesystem::remove_all(home, ignored);  // does not follow the link to ~/work
+  };
+  co_await async::on_pool(self->pool, std::move(clear));
+  --self->homes_going;
+}
+
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
   if (self->counting) co_return;  // the last count is still going on
   self->counting = true;
@@ -548,7 +558,7 @@ Task<void> Manager::stop(milliseconds grace) {
   std::string text = "the server was stopped at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto sessions = self->live;
   for (auto& [id, session] : sessions) Session(session).end("stopping", text);
-  for (int rounds = 0; rounds < 60 && !self->live.empty(); ++rounds) co_await async::sleep_for(milliseconds(50));
+  for (int rounds = 0; rounds < 60 && (!self->live.empty() || self->homes_going > 0); ++rounds) co_await async::sleep_for(milliseconds(50));
   for (auto& [name, engine] : self->engines) engine->stop();
 }
 

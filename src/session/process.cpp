@@ -17,6 +17,7 @@ constexpr milliseconds exit_patience{3'000};  // between SIGKILL and the wait st
 
 Sandbox::~Sandbox() {
   if (init) (void)os::send_signal(init.get(), SIGKILL);
+  if (over) over();
 }
 
 void Process::kill() {

@@ -23,10 +23,11 @@ namespace myelin::session {
 
 class Listener;
 
-/// The namespaces that processes share. Empty in reduced mode.
+/// What processes share: the namespaces; in reduced mode none, but the folder in which they work.
 struct Sandbox {
   pid_t init_pid = -1;
   os::UniqueFd init;  // pidfd; killing it ends everything inside
+  std::function<void()> over;  // called once, after the last of them
   ~Sandbox();
 };
 

@@ -126,8 +126,8 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
 
   const auto& engine_options = found->second->options();
   if (!engine_options.namespaces) {
-    self->home = engine_options.home + "/" + self->id;
-    auto made = co_await prepare_home(self);
+    std::string home = engine_options.home + "/" + self->id;
+    auto made = co_await prepare_home(self, std::move(home));
     if (!made) co_return made.take_error();
   }
 
@@ -146,7 +146,7 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   auto process = self->process;
   process->pid = born->pid;
   process->pidfd = std::move(born->pidfd);
-  process->sandbox = std::make_shared<Sandbox>();
+  if (!process->sandbox) process->sandbox = std::make_shared<Sandbox>();
   process->sandbox->init_pid = born->init_pid;
   process->sandbox->init = std::move(born->init);
   process->channel = std::make_unique<worker::Channel>(m.loop, std::move(born->channel));
@@ -201,8 +201,13 @@ void Session::Impl::adopt(std::shared_ptr<Process> fresh) {
 }
 
 // Without namespaces: a directory of its own, with the user's ~/work linked into it.
-Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self) {
-  std::string home = self->home, work = self->manager.options.users_directory + "/" + self->owner.id;
+Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self, std::string home) {
+  self->process->sandbox = std::make_shared<Sandbox>();
+  std::weak_ptr<Manager::Impl> weak = self->manager.shared_from_this();
+  self->process->sandbox->over = [weak, home] {  // branches work there too, and may live longer than the session
+    if (auto manager = weak.lock()) manager->tasks.spawn(Manager::Impl::remove_home(manager, home), "a session's directory");
+  };
+  std::string work = self->manager.options.users_directory + "/" + self->owner.id;
   auto uid = self->manager.options.uid;
   const bool linked = !self->bare;
   auto make = [home, work, uid, linked]() -> Result<void> {
@@ -524,15 +529,6 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
   bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
   process->drain_output(self->ring, self->listener.get());
-
-  if (!self->home.empty()) {
-    std::string home = self->home;
-    auto clear = [home] {
-      std::error_code ignored;
-      std::filesystem::remove_all(home, ignored);  // does not follow the link to ~/work
-    };
-    co_await async::on_pool(m.pool, std::move(clear));
-  }
 
   Cause cause;
   cause.at = std::chrono::system_clock::now();
