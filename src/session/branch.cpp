@@ -80,7 +80,8 @@ std::uint64_t next_number() {
   return ++numbers;
 }
 
-/// Ends a dormant process, in the background.
+}  // namespace
+
 void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> process) {
   auto end = [](std::shared_ptr<Manager::Impl> owner, std::shared_ptr<Process> ending) -> Task<void> {
     ending->on_exit = nullptr;
@@ -91,8 +92,6 @@ void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> pro
   };
   manager->tasks.spawn(end(manager, std::move(process)), "end of a process");
 }
-
-}  // namespace
 
 bool answer_branch(Process& process, BranchRequest& request, const worker::Frame& frame) {
   json::error_code failed;
@@ -673,6 +672,32 @@ Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_from(std::shar
   co_return session;
 }
 
+Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_copy(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                       std::string parent, std::shared_ptr<Checkpoint> checkpoint) {
+  auto allowed = self->may_add(owner, engine, 1);
+  if (!allowed) co_return allowed.take_error();
+  Limits limits = self->options.limits_for(engine, owner.name);
+  auto session = std::make_shared<Session::Impl>(*self, std::move(owner), std::move(engine), std::move(name), limits, false);
+  session->parent = std::move(parent);
+  session->born = true;
+  session->dirty = true;
+  auto process = co_await Session::Impl::copy_of(session, checkpoint);
+  if (!process) co_return process.take_error();
+  // Others may have been made meanwhile.
+  allowed = self->may_add(session->owner, session->engine, 1);
+  auto same = self->by_name.find({session->owner.id, session->engine, session->name});
+  if (allowed && same != self->by_name.end() && same->second->state != State::ended)
+    allowed = Error{Code::conflict, "you already have a session '" + session->name + "' on " + session->engine + ": " + same->second->id, ""};
+  if (!allowed) {
+    retire(self, *process);
+    co_return allowed.take_error();
+  }
+  session->history = checkpoint->history;
+  session->adopt(*process);
+  self->put(session);
+  co_return session;
+}
+
 std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> Manager::Impl::checkpoints_of(const std::string& user) const {
   std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> all;
   for (auto& [id, session] : live)
@@ -688,9 +713,26 @@ bool Manager::Impl::drop_checkpoint(const std::string& session, const std::strin
   if (auto found = live.find(session); found != live.end()) return static_cast<bool>(Session(found->second).remove_checkpoint(id));
   auto left = left_behind.find(session);
   if (left == left_behind.end()) return false;
-  const bool there = std::erase_if(left->second.checkpoints, [&id](auto& c) { return c->id == id; }) > 0;
-  if (left->second.checkpoints.empty()) left_behind.erase(left);
-  return there;
+  auto& all = left->second.checkpoints;
+  auto which = std::find_if(all.begin(), all.end(), [&id](auto& c) { return c->id == id; });
+  if (which == all.end()) return false;
+  if ((*which)->process) retire(shared_from_this(), (*which)->process);
+  all.erase(which);
+  if (all.empty()) left_behind.erase(left);
+  return true;
+}
+
+void Manager::Impl::drop_left(const std::function<bool(const LeftBehind&)>& of, bool copies) {
+  for (auto left = left_behind.begin(); left != left_behind.end();) {
+    if (of(left->second)) {
+      std::erase_if(left->second.checkpoints, [&](auto& checkpoint) {
+        if (checkpoint->process) retire(shared_from_this(), checkpoint->process);
+        return checkpoint->process || !copies;
+      });
+    }
+    if (left->second.checkpoints.empty()) left = left_behind.erase(left);
+    else ++left;
+  }
 }
 
 std::optional<std::vector<CheckpointStatus>> Manager::left_checkpoints(const User& user, const std::string& session) const {
@@ -716,14 +758,20 @@ Task<Result<Session>> Manager::revive(User user, std::string session, std::strin
   auto& all = found->second.checkpoints;
   auto which = std::find_if(all.begin(), all.end(), [&checkpoint_id](auto& c) { return c->id == checkpoint_id; });
   if (which == all.end()) co_return unknown;
-  auto saved = (*which)->saved;
+  if (found->second.reviving) co_return Error{Code::conflict, "the session is being brought back already", ""};
+  found->second.reviving = true;
+  auto checkpoint = *which;
   User owner = found->second.owner;
   std::string engine = found->second.engine, name = found->second.name, parent = session;
   if (auto same = self->by_name.find({owner.id, engine, name}); same != self->by_name.end() && same->second->state != State::ended)
     name = free_name(owner, engine);
-  auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), saved);
+  Result<std::shared_ptr<Session::Impl>> begun = Error{Code::internal, "", ""};
+  if (checkpoint->saved) begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), checkpoint->saved);
+  else begun = co_await Impl::begin_copy(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), checkpoint);
+  auto left = self->left_behind.find(session);
+  if (left != self->left_behind.end()) left->second.reviving = false;
   if (!begun) co_return begun.take_error();
-  if (auto left = self->left_behind.find(session); left != self->left_behind.end() && (*begun)->state != State::ended) {
+  if (left != self->left_behind.end() && (*begun)->state != State::ended) {
     auto& moved = left->second.checkpoints;
     (*begun)->checkpoints.insert((*begun)->checkpoints.end(), moved.begin(), moved.end());
     self->left_behind.erase(left);

@@ -29,6 +29,8 @@ struct GroupToBe {
 std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> source, std::string name, Limits limits);
 void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToBe> group);
 
+/// Ends a process that is no session's, in the background.
+void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> process);
 /// The copy in its limits, after its hello. Until it gets its `go` it stands where it was made.
 async::Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
                                                     Ends ends, std::shared_ptr<GroupToBe> group);

@@ -50,12 +50,13 @@ struct BranchRequest {
   }
 };
 
-/// Saved checkpoints of a session that ended by itself.
+/// Checkpoints of a session that ended by itself.
 struct LeftBehind {
   User owner;
   std::string engine, name;
   std::chrono::system_clock::time_point ended = std::chrono::system_clock::now();
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
+  bool reviving = false;
 };
 
 /// What waits in a session's queue: a call, or (with `instead`) something else that the runner does in its place.
@@ -156,6 +157,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   [[nodiscard]] bool may_write();
   void tick(Clock::time_point now);
   [[nodiscard]] Error ended_error() const;
+  /// Somebody wanted it gone: nothing of it stays.
+  [[nodiscard]] bool unwanted() const;
+  /// Those that do not outlive it, taken from its list.
+  [[nodiscard]] std::vector<std::shared_ptr<Checkpoint>> take_mortal();
 };
 
 [[nodiscard]] os::CgroupLimits limits_of_group(const Limits& limits);
@@ -195,9 +200,14 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   /// A new session of `from`'s user and engine that begins with a saved state.
   static async::Task<Result<std::shared_ptr<Session::Impl>>> begin_from(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
                                                                         std::string parent, std::shared_ptr<SavedState> saved);
+  /// The same with a copy of a dormant process.
+  static async::Task<Result<std::shared_ptr<Session::Impl>>> begin_copy(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                        std::string parent, std::shared_ptr<Checkpoint> checkpoint);
   /// All checkpoints of a user (of everybody: ""), by the id of their session, living or not.
   [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> checkpoints_of(const std::string& user) const;
   bool drop_checkpoint(const std::string& session, const std::string& id);
+  /// Ends what these sessions left behind; `copies`: only their processes.
+  void drop_left(const std::function<bool(const LeftBehind&)>& of, bool copies = false);
   static async::Task<Result<std::vector<CheckpointStatus>>> fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep);
   static async::Task<void> watch(std::shared_ptr<Impl> self);
   void end_idle(Clock::time_point now);

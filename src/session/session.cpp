@@ -111,6 +111,20 @@ Error Session::Impl::ended_error() const {
   return {never_lived ? Code::unavailable : Code::gone, cause->text, cause->tail};
 }
 
+bool Session::Impl::unwanted() const {
+  return intended_end && (intended_end->first == "deleted" || intended_end->first == "stopping" || intended_end->first == "user_ended");
+}
+
+std::vector<std::shared_ptr<Checkpoint>> Session::Impl::take_mortal() {
+  // Copies of its process hold memory, and can be woken only while there is their engine.
+  const bool copies_stay = manager.has_engine(engine) && !(intended_end && intended_end->first == "pressure");
+  auto stays = [&](auto& checkpoint) { return !unwanted() && (copies_stay || checkpoint->saved); };
+  auto first = std::stable_partition(checkpoints.begin(), checkpoints.end(), stays);
+  std::vector<std::shared_ptr<Checkpoint>> mortal(std::make_move_iterator(first), std::make_move_iterator(checkpoints.end()));
+  checkpoints.erase(first, checkpoints.end());
+  return mortal;
+}
+
 // ---- start -------------------------------------------------------------------------------------------------------
 
 Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
@@ -506,17 +520,10 @@ bool Session::Impl::may_write() {
 Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, std::string text) {
   if (self->state == State::ended) co_return;
   Manager::Impl& m = self->manager;
-  auto checkpoints = std::move(self->checkpoints);
-  self->checkpoints.clear();
-  std::vector<std::shared_ptr<Checkpoint>> saved;
-  for (auto& checkpoint : checkpoints) {
+  auto mortal = self->take_mortal();
+  for (auto& checkpoint : mortal)
     if (checkpoint->process) co_await end_process(self, checkpoint->process, milliseconds(0));
-    else saved.push_back(checkpoint);
-  }
-  checkpoints.clear();
-  const bool wanted_gone = self->intended_end && (self->intended_end->first == "deleted" || self->intended_end->first == "stopping");
-  if (!saved.empty() && !wanted_gone)
-    m.left_behind[self->id] = {self->owner, self->engine, self->name, std::chrono::system_clock::now(), std::move(saved)};
+  mortal.clear();
   auto process = self->process;
   if (self->running && !self->running_reads) self->dirty = true;
   // An end that was wanted has its cause already: it is written down while the process goes.
@@ -552,6 +559,13 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   cause.tail = self->ring.tail(tail_bytes);
   self->cause = cause;
   self->state = State::ended;
+  mortal = self->take_mortal();  // made, or no more wanted, while it ended
+  for (auto& checkpoint : mortal)
+    if (checkpoint->process) retire(m.shared_from_this(), checkpoint->process);
+  if (!self->checkpoints.empty()) {
+    m.left_behind[self->id] = {self->owner, self->engine, self->name, cause.at, std::move(self->checkpoints)};
+    self->checkpoints.clear();
+  }
   if (!self->bare) log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
 
   // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.

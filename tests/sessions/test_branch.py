@@ -409,6 +409,56 @@ def test_saved_checkpoints_outlive_a_process_that_died(client, server):
     assert client.get(again.path + "/checkpoints").status == 410  # deleted: so are its checkpoints
 
 
+@pytest.mark.parametrize("death, cause", [
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "signal"),
+    ("import ctypes\nctypes.string_at(0)", "signal"),
+    ("import os\nos._exit(3)", "exited"),
+])
+def test_checkpoints_outlive_a_crash(client, server, death, cause):
+    session = Session(client, "nest", "crash")
+    session.value(NETWORK % 1, None)
+    c, unnamed = checkpoint(session, "settled").json(), checkpoint(session).json()
+    wanted = session.value(GO_ON, "d")
+    assert session.exec("nest.Simulate(10.0)\n" + death).status == 410
+    wait_until(lambda: session.status().json()["state"] == "ended", "the session's end")
+    assert session.status().json()["cause"]["code"] == cause
+    listed = client.get(session.path + "/checkpoints").json()["checkpoints"]
+    assert [one["id"] for one in listed] == [c["id"], unnamed["id"]] and listed[0]["kind"] == "copy"
+    before = len(server.processes())
+    assert client.request("DELETE", session.path + "/checkpoints/" + unnamed["id"]).status == 204
+    wait_until(lambda: len(server.processes()) < before, "the end of its process")
+    answer = client.post(session.path + "/rewind", {"checkpoint": c["id"]})
+    assert answer.status == 201 and answer.json()["parent"] == session.id and answer.json()["name"] == "crash", answer
+    again = attach(client, answer.json()["id"])
+    assert again.value("t = nest.biological_time", "t") == 100.0
+    assert again.value(GO_ON, "d") == wanted
+    assert client.get(session.path + "/checkpoints").status == 410  # they are the new one's
+    assert client.post(again.path + "/rewind", {"checkpoint": c["id"]}).status == 200
+    assert again.value(GO_ON, "d") == wanted
+    (other,) = branch(again)
+    end(other)
+    before = len(server.processes())
+    end(again)
+    wait_until(lambda: len(server.processes()) <= before - 2, "the end of both processes")
+    assert client.get(again.path + "/checkpoints").status == 410  # deleted: so are its checkpoints
+
+
+def test_a_checkpoint_outlives_a_deadline_and_short_memory(make_server):
+    client = make_server(limits={"memory_per_session": "400MiB"}).client()
+    for code, cause in (("import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\ntime.sleep(600)", "deadline"),
+                        ("b = bytearray(900 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1", "memory")):
+        session = Session(client, "python")
+        session.exec("a = [1, 2]")
+        c = checkpoint(session).json()
+        content = {"source": code, "timeout_s": 1} if cause == "deadline" else {"source": code}
+        assert client.post(session.path + "/exec", content).status in (409, 410, 504)
+        wait_until(lambda: session.status().json()["state"] == "ended", "the session's end")
+        assert session.status().json()["cause"]["code"] == cause
+        answers = [client.post(session.path + "/rewind", {"checkpoint": c["id"]}) for _ in range(2)]
+        assert [one.status for one in answers] == [201, 410], answers
+        assert attach(client, answers[0].json()["id"]).value("b = a", "b") == [1, 2]
+
+
 def test_saved_checkpoints_count_for_the_budget(make_server):
     client = make_server(limits={"checkpoints": "100MiB"}).client()
     session = Session(client, "jaxley")
