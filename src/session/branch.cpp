@@ -805,11 +805,11 @@ Task<Result<std::vector<CheckpointStatus>>> Manager::Impl::fit_checkpoints(std::
     if (!checkpoint->name.empty() || checkpoint->id == keep) continue;
     sum -= checkpoint->bytes;
     evicted.push_back(describe(session, *checkpoint));
-    (void)self->drop_checkpoint(session, checkpoint->id);
   }
   if (budget != 0 && sum > budget)
     co_return Error{Code::insufficient_storage, "your checkpoints would hold " + std::to_string(sum >> 20) + " MiB, over the budget of " +
                                                     std::to_string(budget >> 20) + " MiB, and those left have names: delete some of them", ""};
+  for (auto& one : evicted) (void)self->drop_checkpoint(one.session, one.id);  // now that it helps
   co_return evicted;
 }
 

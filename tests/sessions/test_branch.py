@@ -567,6 +567,18 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     assert session.value("k = len(a)", "k") == 60 << 20
 
 
+def test_nothing_is_dropped_for_a_checkpoint_that_is_refused(make_server):
+    client = make_server(limits={"checkpoints": "100MiB"}).client()
+    session = Session(client, "python")
+    small = checkpoint(session).json()["id"]
+    session.value("import numpy as np\na = np.random.bytes(70 << 20)", None)
+    kept = checkpoint(session, "kept").json()["id"]
+    session.value("a = np.random.bytes(70 << 20)", None)
+    answer = checkpoint(session, "too much")
+    assert answer.status == 507, answer
+    assert [one["id"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]] == [small, kept]
+
+
 def test_checkpoints_end_with_their_session(client, server):
     session = Session(client, "python")
     for _ in range(3):
