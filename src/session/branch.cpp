@@ -482,7 +482,7 @@ std::vector<CheckpointStatus> Session::checkpoints() const {
 Result<void> Session::remove_checkpoint(const std::string& id) {
   auto& all = impl_->checkpoints;
   auto found = std::find_if(all.begin(), all.end(), [&id](auto& c) { return c->id == id; });
-  if (found == all.end()) return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
+  if (found == all.end()) return impl_->manager.no_checkpoint(impl_->id, id);
   auto checkpoint = *found;
   all.erase(found);
   if (checkpoint->process) retire(impl_->manager.shared_from_this(), checkpoint->process);
@@ -493,7 +493,7 @@ Task<Result<void>> Session::rewind(std::string checkpoint_id) {
   auto self = impl_;
   if (self->state == State::ended) co_return self->ended_error();
   auto found = std::find_if(self->checkpoints.begin(), self->checkpoints.end(), [&checkpoint_id](auto& c) { return c->id == checkpoint_id; });
-  if (found == self->checkpoints.end()) co_return Error{Code::not_found, "no checkpoint " + checkpoint_id + " of this session", ""};
+  if (found == self->checkpoints.end()) co_return self->manager.no_checkpoint(self->id, checkpoint_id);
   if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto checkpoint = *found;
   auto job = std::make_shared<PendingCall>();
@@ -709,7 +709,18 @@ std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> Manager::Impl::
   return all;
 }
 
-bool Manager::Impl::drop_checkpoint(const std::string& session, const std::string& id) {
+Error Manager::Impl::no_checkpoint(const std::string& session, const std::string& id) const {
+  std::string text = "no checkpoint " + id + " of this session";
+  for (auto& one : dropped)
+    if (one.session == session && one.id == id) text += ": " + one.why;
+  return {Code::not_found, std::move(text), ""};
+}
+
+bool Manager::Impl::drop_checkpoint(const std::string& session, const std::string& id, std::string why) {
+  constexpr std::size_t most_remembered = 1000;
+  const bool told = !why.empty();
+  if (told) dropped.push_back({session, id, std::move(why)});
+  if (dropped.size() > most_remembered) dropped.pop_front();
   if (auto found = live.find(session); found != live.end()) return static_cast<bool>(Session(found->second).remove_checkpoint(id));
   auto left = left_behind.find(session);
   if (left == left_behind.end()) return false;
@@ -718,7 +729,7 @@ bool Manager::Impl::drop_checkpoint(const std::string& session, const std::strin
   if (which == all.end()) return false;
   if ((*which)->process) retire(shared_from_this(), (*which)->process);
   all.erase(which);
-  if (all.empty()) left_behind.erase(left);
+  if (all.empty() && !told) left_behind.erase(left);  // else who asks for it hears why
   return true;
 }
 
@@ -729,9 +740,12 @@ void Manager::Impl::drop_left(const std::function<bool(const LeftBehind&)>& of, 
         if (checkpoint->process) retire(shared_from_this(), checkpoint->process);
         return checkpoint->process || !copies;
       });
+      if (left->second.checkpoints.empty()) {
+        left = left_behind.erase(left);
+        continue;
+      }
     }
-    if (left->second.checkpoints.empty()) left = left_behind.erase(left);
-    else ++left;
+    ++left;
   }
 }
 
@@ -746,13 +760,13 @@ std::optional<std::vector<CheckpointStatus>> Manager::left_checkpoints(const Use
 Result<void> Manager::remove_left_checkpoint(const User& user, const std::string& session, const std::string& id) {
   auto found = impl_->left_behind.find(session);
   if (found == impl_->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id) || !impl_->drop_checkpoint(session, id))
-    return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
+    return impl_->no_checkpoint(session, id);
   return {};
 }
 
 Task<Result<Session>> Manager::revive(User user, std::string session, std::string checkpoint_id) {
   auto self = impl_;
-  Error unknown{Code::not_found, "no checkpoint " + checkpoint_id + " of this session", ""};
+  auto unknown = self->no_checkpoint(session, checkpoint_id);
   auto found = self->left_behind.find(session);
   if (found == self->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id)) co_return unknown;
   auto& all = found->second.checkpoints;
@@ -809,7 +823,8 @@ Task<Result<std::vector<CheckpointStatus>>> Manager::Impl::fit_checkpoints(std::
   if (budget != 0 && sum > budget)
     co_return Error{Code::insufficient_storage, "your checkpoints would hold " + std::to_string(sum >> 20) + " MiB, over the budget of " +
                                                     std::to_string(budget >> 20) + " MiB, and those left have names: delete some of them", ""};
-  for (auto& one : evicted) (void)self->drop_checkpoint(one.session, one.id);  // now that it helps
+  const std::string why = "it was dropped to make room for a newer one within your budget of " + std::to_string(budget >> 20) + " MiB";
+  for (auto& one : evicted) (void)self->drop_checkpoint(one.session, one.id, why);  // now that it helps
   co_return evicted;
 }
 

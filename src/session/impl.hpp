@@ -183,6 +183,10 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   std::map<Key, std::shared_ptr<Session::Impl>> by_name;                  // live, or ended and not yet told
   std::map<pid_t, std::weak_ptr<Process>> by_pid;
   std::map<std::string, LeftBehind> left_behind;  // by id of the session
+  struct Dropped {
+    std::string session, id, why;
+  };
+  std::deque<Dropped> dropped;  // checkpoints that nobody asked to delete; the newest
   std::string only_user;
   bool stopping = false;
   async::Event all_idle;
@@ -205,7 +209,9 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
                                                                         std::string parent, std::shared_ptr<Checkpoint> checkpoint);
   /// All checkpoints of a user (of everybody: ""), by the id of their session, living or not.
   [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> checkpoints_of(const std::string& user) const;
-  bool drop_checkpoint(const std::string& session, const std::string& id);
+  /// `why`: a sentence for who asks for it later.
+  bool drop_checkpoint(const std::string& session, const std::string& id, std::string why = "");
+  [[nodiscard]] Error no_checkpoint(const std::string& session, const std::string& id) const;
   /// Ends what these sessions left behind; `copies`: only their processes.
   void drop_left(const std::function<bool(const LeftBehind&)>& of, bool copies = false);
   static async::Task<Result<std::vector<CheckpointStatus>>> fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep);

@@ -262,7 +262,7 @@ void Manager::Impl::relieve_memory() {
     }
   auto drop = [this](const std::string& session, const std::shared_ptr<Checkpoint>& checkpoint) {
     log::warning("memory is short: checkpoint " + checkpoint->id + " of session " + session + " ends");
-    (void)drop_checkpoint(session, checkpoint->id);
+    (void)drop_checkpoint(session, checkpoint->id, "it was dropped because memory was short");
   };
   if (oldest) {
     drop(keeper, oldest);

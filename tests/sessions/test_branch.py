@@ -557,6 +557,8 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     answer = checkpoint(session)
     evicted = evicted + [one["id"] for one in answer.json()["evicted"]]
     assert ids[1] in evicted and ids[0] not in evicted, (ids, evicted)
+    answer = client.post(session.path + "/rewind", {"checkpoint": ids[1]})
+    assert answer.status == 404 and "to make room for a newer one" in answer.json()["detail"], answer
     # when only named ones are left the new one is refused, and nothing is lost
     for name in ("b", "c"):
         session.value(fill, None)
@@ -565,6 +567,22 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     left = [one["name"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]]
     assert "kept" in left and "c" not in left, left
     assert session.value("k = len(a)", "k") == 60 << 20
+
+
+def test_a_checkpoint_that_short_memory_took_says_so(make_server):
+    client = make_server(limits={"memory_all": "400MiB", "checkpoints": "0"}).client()
+    alive, dead = Session(client, "python"), Session(client, "python")
+    ids = {}
+    for session in (dead, alive):
+        session.value("a = b'x' * (60 << 20)", None)
+        ids[session.id] = checkpoint(session).json()["id"]
+        session.value("a = b'y' * (60 << 20)", None)
+    dead.exec("import os\nos._exit(3)")
+    alive.value("a = b'z' * (300 << 20)", None)
+    for session in (dead, alive):
+        wait_until(lambda: not client.get(session.path + "/checkpoints").json()["checkpoints"], "less memory")
+        answer = client.post(session.path + "/rewind", {"checkpoint": ids[session.id]})
+        assert answer.status == 404 and "because memory was short" in answer.json()["detail"], answer
 
 
 def test_nothing_is_dropped_for_a_checkpoint_that_is_refused(make_server):
