@@ -321,6 +321,16 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
   co_return *request->result;
 }
 
+namespace {
+/// A branch that failed because its session died says what the session died of.
+Task<Error> of_the_end(std::shared_ptr<Session::Impl> session, Error error) {
+  constexpr milliseconds end_patience{5'000};
+  if (error.code != Code::worker_lost || !(session->state == State::ended || session->intended_end || session->process->exit_status)) co_return error;
+  if (session->state != State::ended) co_await session->over.wait(end_patience);
+  co_return session->ended_error();
+}
+}  // namespace
+
 Task<Result<std::vector<std::shared_ptr<Process>>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::vector<std::string> directories,
                                                                           bool dormant, History* history) {
   auto request = std::make_shared<BranchRequest>();
@@ -333,12 +343,16 @@ Task<Result<std::vector<std::shared_ptr<Process>>>> Session::Impl::branch(std::s
   auto done = co_await ask_for_branch(self, request);
   if (!done) {
     drop_group(manager, group);
-    co_return done.take_error();
+    auto why = done.take_error();
+    co_return co_await of_the_end(self, std::move(why));
   }
   *history = std::move(request->history);
   auto sandbox = self->process->sandbox;
   auto first = co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group));
-  if (!first) co_return first.take_error();
+  if (!first) {
+    auto why = first.take_error();
+    co_return co_await of_the_end(self, std::move(why));
+  }
   std::vector<std::shared_ptr<Process>> made{*first};
   // The session may have gone on already. The first copy has not: the others are made from it, before it goes.
   Result<void> all;
@@ -585,6 +599,7 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
   } else {
     // Others may have been made meanwhile.
     fits = self->may_add(source->owner, source->engine, names.size());
+    if (source->unwanted()) fits = source->ended_error();
     for (auto& name : names)
       if (fits) fits = is_free(name);
     if (!fits)
@@ -626,7 +641,7 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
     if (!process) co_return process.take_error();
     checkpoint->process = process->front();
   }
-  if (source->state == State::ended) {
+  if (source->state == State::ended || source->unwanted()) {
     if (checkpoint->process) retire(self, checkpoint->process);
     co_return source->ended_error();
   }
@@ -637,9 +652,10 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
   source->checkpoints.push_back(checkpoint);
   auto evicted = co_await Impl::fit_checkpoints(self, source->owner.id, checkpoint->id);
   if (!evicted) {
-    (void)session.remove_checkpoint(checkpoint->id);
+    (void)self->drop_checkpoint(source->id, checkpoint->id);
     co_return evicted.take_error();
   }
+  if (source->unwanted()) co_return source->ended_error();  // and took it along
   co_return Made{describe(source->id, *checkpoint), std::move(*evicted)};
 }
 

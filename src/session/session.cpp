@@ -106,7 +106,7 @@ Session::Impl::Impl(Manager::Impl& m, User user, std::string engine_name, std::s
       name(std::move(session_name)), limits(l), own(own_kernel) {}
 
 Error Session::Impl::ended_error() const {
-  if (!cause) return {Code::gone, "the session has ended", ""};
+  if (!cause) return {Code::gone, intended_end ? intended_end->second : "the session has ended", ""};
   bool never_lived = cause->code == "failed";  // nothing was lost: a later call may try again
   return {never_lived ? Code::unavailable : Code::gone, cause->text, cause->tail};
 }

@@ -615,6 +615,18 @@ def test_branches_of_a_session_that_ends_are_all_answered(client):
         assert all(one.result(30).status in (201, 404, 409, 410, 429, 503) for one in asked)
 
 
+@pytest.mark.parametrize("what", ["branch", "checkpoints"])
+def test_a_copy_of_a_session_that_is_deleted_is_gone(client, what):
+    session = Session(client, "python")
+    session.value("for i in range(30000): open(str(i), 'w').close()", None)  # copied first: that takes a while
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, session.path + "/" + what, {})
+        time.sleep(0.3)
+        session.delete()
+        answer = asked.result()
+    assert answer.status == 410 and answer.json()["code"] == "gone" and "deleted" in answer.json()["detail"] or answer.status in (201, 404), answer
+
+
 def test_all_or_none_by_name(client):
     session = Session(client, "python")
     assert client.post(session.path + "/branch", {"names": ["twin-x", "twin-x"]}).status == 409
