@@ -400,8 +400,7 @@ Task<Result<Session>> Manager::kernel(User user, std::string engine, std::string
     if (session->state != State::ended && !session->intended_end) co_return Session(session);
     if (!fresh) {
       // Its end may still be on the way to the disk.
-      if (session->state == State::ended) co_return session->ended_error();
-      co_return Error{Code::gone, session->intended_end->second, ""};
+      co_return session->ended_error();
     }
     lost_id = session->id;
   } else {

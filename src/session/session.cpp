@@ -106,9 +106,10 @@ Session::Impl::Impl(Manager::Impl& m, User user, std::string engine_name, std::s
       name(std::move(session_name)), limits(l), own(own_kernel) {}
 
 Error Session::Impl::ended_error() const {
-  if (!cause) return {Code::gone, intended_end ? intended_end->second : "the session has ended", ""};
-  bool never_lived = cause->code == "failed";  // nothing was lost: a later call may try again
-  return {never_lived ? Code::unavailable : Code::gone, cause->text, cause->tail};
+  if (!cause && !intended_end) return {Code::gone, "the session has ended", ""};
+  const auto& code = cause ? cause->code : intended_end->first;
+  const bool later = code == "failed" || code == "stopping";  // it never lived, or the server goes: a later call may try again
+  return {later ? Code::unavailable : Code::gone, cause ? cause->text : intended_end->second, cause ? cause->tail : ""};
 }
 
 bool Session::Impl::unwanted() const {
