@@ -497,8 +497,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
 
 namespace {
 /// Ends a process of the session, after which nobody knows its pid.
-Task<bool> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Process> process, milliseconds own_exit) {
-  bool out_of_memory = co_await Process::end(process, self->manager.pool, own_exit);
+Task<Process::OutOfMemory> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Process> process, milliseconds own_exit) {
+  auto out_of_memory = co_await Process::end(process, self->manager.pool, own_exit);
   self->manager.by_pid.erase(process->pid);
   co_return out_of_memory;
 }
@@ -535,7 +535,7 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
                   "end of a session");
   }
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
-  bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
+  auto out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
   process->drain_output(self->ring, self->listener.get());
 
   Cause cause;
@@ -544,9 +544,14 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   if (self->intended_end) {
     cause.code = self->intended_end->first;
     cause.text = self->intended_end->second;
-  } else if (out_of_memory) {
+  } else if (out_of_memory != Process::OutOfMemory::no) {
     cause.code = "memory";
-    cause.text = "the session was ended by its memory limit of " + mebibytes(self->limits.memory_bytes) + doing;
+    if (out_of_memory == Process::OutOfMemory::own)
+      cause.text = "the session was ended by its memory limit of " + mebibytes(self->limits.memory_bytes) + doing;
+    else if (m.options.memory_all_bytes > 0)
+      cause.text = "the session was ended by the memory limit of all sessions together, " + mebibytes(m.options.memory_all_bytes) + doing;
+    else
+      cause.text = "the session was ended because the machine had no memory left" + doing;
   } else if (!text.empty()) {
     cause.code = code;
     cause.text = text;
