@@ -569,22 +569,6 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     assert session.value("k = len(a)", "k") == 60 << 20
 
 
-def test_a_checkpoint_that_short_memory_took_says_so(make_server):
-    client = make_server(limits={"memory_all": "400MiB", "checkpoints": "0"}).client()
-    alive, dead = Session(client, "python"), Session(client, "python")
-    ids = {}
-    for session in (dead, alive):
-        session.value("a = b'x' * (60 << 20)", None)
-        ids[session.id] = checkpoint(session).json()["id"]
-        session.value("a = b'y' * (60 << 20)", None)
-    dead.exec("import os\nos._exit(3)")
-    alive.value("a = b'z' * (300 << 20)", None)
-    for session in (dead, alive):
-        wait_until(lambda: not client.get(session.path + "/checkpoints").json()["checkpoints"], "less memory")
-        answer = client.post(session.path + "/rewind", {"checkpoint": ids[session.id]})
-        assert answer.status == 404 and "because memory was short" in answer.json()["detail"], answer
-
-
 def test_nothing_is_dropped_for_a_checkpoint_that_is_refused(make_server):
     client = make_server(limits={"checkpoints": "100MiB"}).client()
     session = Session(client, "python")
