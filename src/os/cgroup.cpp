@@ -290,6 +290,14 @@ bool CgroupGroup::oom_killed() const {
   return value_of(memory + (version_ == 2 ? "/memory.events" : "/memory.oom_control"), "oom_kill").value_or(0) > 0;
 }
 
+bool CgroupGroup::reached_limit() const {
+  const std::string& memory = paths_.at("memory");
+  if (version_ == 2) return value_of(memory + "/memory.events", "oom").value_or(0) > 0;
+  constexpr std::uint64_t slack = 4 << 20;  // what the kernel charges at once, and a large page
+  const auto most = std::strtoull(read_file(memory + "/memory.max_usage_in_bytes").c_str(), nullptr, 10);
+  return most + slack >= std::strtoull(read_file(memory + "/memory.limit_in_bytes").c_str(), nullptr, 10);
+}
+
 Result<void> CgroupGroup::kill() {
   for (const auto& directory : directories(paths_)) kill_all(directory);
   return {};

@@ -29,8 +29,10 @@ class CgroupGroup {
   Result<void> add(pid_t pid);
   /// Anonymous and shared memory in bytes; page cache does not count.
   [[nodiscard]] Result<std::uint64_t> memory_used() const;
-  /// True if the kernel killed a process of this group for its memory limit.
+  /// True if the kernel killed a process of this group because memory was out: the group's own, or that of all.
   [[nodiscard]] bool oom_killed() const;
+  /// True if the group was ever at its own limit of memory.
+  [[nodiscard]] bool reached_limit() const;
   Result<void> kill();
   /// Waits up to 2 s for the last process to be gone.
   Result<void> remove();

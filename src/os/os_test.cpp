@@ -205,6 +205,7 @@ TEST_F(Cgroup, over_the_memory_limit_is_killed_and_told) {
   ASSERT_TRUE(status);
   EXPECT_EQ(describe_wait_status(*status), "signal 9 (Killed)");
   EXPECT_TRUE(group->oom_killed());
+  EXPECT_TRUE(group->reached_limit());
   EXPECT_TRUE(group->memory_used());
   EXPECT_TRUE(group->remove());
 }

@@ -75,7 +75,13 @@ Call internal_call(std::string meta, std::string body = {}) {
   return call;
 }
 
-/// Ends a dormant process, in the background.
+std::uint64_t next_number() {
+  static std::uint64_t numbers = 0;
+  return ++numbers;
+}
+
+}  // namespace
+
 void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> process) {
   auto end = [](std::shared_ptr<Manager::Impl> owner, std::shared_ptr<Process> ending) -> Task<void> {
     ending->on_exit = nullptr;
@@ -86,8 +92,6 @@ void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> pro
   };
   manager->tasks.spawn(end(manager, std::move(process)), "end of a process");
 }
-
-}  // namespace
 
 bool answer_branch(Process& process, BranchRequest& request, const worker::Frame& frame) {
   json::error_code failed;
@@ -190,7 +194,7 @@ void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToB
 }
 
 Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
-                                             Ends ends, std::shared_ptr<GroupToBe> group, std::string go) {
+                                             Ends ends, std::shared_ptr<GroupToBe> group) {
   auto process = std::make_shared<Process>();
   process->sandbox = std::move(sandbox);
   const int socket = ends.channel.get();
@@ -233,10 +237,6 @@ Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> mana
     if (!hello) ready = hello.take_error();
     else if (hello->kind != codec::FrameKind::hello) ready = Error{Code::worker_lost, "the branch broke the protocol at its start", ""};
   }
-  if (ready) {
-    std::string body;
-    ready = co_await process->channel->send(codec::FrameKind::go, 0, std::move(go), std::move(body));
-  }
   if (!ready) {
     retire(manager, process);
     co_return ready.take_error();
@@ -244,41 +244,61 @@ Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> mana
   co_return process;
 }
 
+Task<Result<std::shared_ptr<Process>>> copy_quiet(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Process> source,
+                                                  std::string directory, Limits limits) {
+  auto request = std::make_shared<BranchRequest>();
+  request->number = next_number();
+  request->directory = directory;
+  auto ends = make_ends(*request);
+  if (!ends) co_return ends.take_error();
+  auto group = begin_group(manager, source, std::move(directory), limits);
+  auto asked = co_await ask_quiet(source, request, nullptr);
+  if (asked) asked = *request->result;
+  if (!asked) {
+    drop_group(manager, group);
+    co_return asked.take_error();
+  }
+  auto sandbox = source->sandbox;
+  co_return co_await raise(manager, std::move(engine), std::move(sandbox), std::move(*ends), std::move(group));
+}
+
+Task<Result<void>> let_go(std::shared_ptr<Process> process, std::string go) {
+  std::string body;
+  co_return co_await process->channel->send(codec::FrameKind::go, 0, std::move(go), std::move(body));
+}
+
 // ---- of a session ------------------------------------------------------------------------------------------------
 
 Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request) {
-  while (self->branching && !self->branching->result && self->state != State::ended) {
-    self->branch_free.reset();
-    bool freed = co_await self->branch_free.wait(slice_patience * 2);
-    if (!freed) co_return Error{Code::unavailable, "the session is still busy with another branch: try again later", ""};
-  }
-  if (self->state == State::ended || self->intended_end) co_return self->ended_error();
-  if (self->state == State::starting) {
-    // its first job: the runner does it when the session is there
-  } else if (self->running) {
-    self->branching = request;
-    bool sent = false;
+  const auto give_up = Clock::now() + slice_patience * 2;
+  bool sent = false;
+  for (int attempt = 0; attempt < 200 && self->running && !self->intended_end && !sent;) {
+    if (auto other = self->branching; other && !other->result) {  // also one that nobody waits for any more: the worker still answers it
+      const auto left = std::chrono::duration_cast<milliseconds>(give_up - Clock::now());
+      if (left.count() <= 0) co_return Error{Code::unavailable, "the session is still busy with another branch: try again later", ""};
+      co_await other->done.wait(left);
+      continue;
+    }
     const std::string body = "{}";
-    for (int attempt = 0; attempt < 200 && self->running && !request->result; ++attempt) {
-      sent = self->process->channel->send_now(codec::FrameKind::branch, request->number, body);
-      if (sent) break;
-      co_await async::sleep_for(milliseconds(5));  // the call's own frame is on its way
-    }
-    if (sent) {
-      self->process->interrupt();  // it looks at its channel
-      bool answered = co_await request->done.wait(slice_patience);
-      if (!answered) {
-        request->abandoned = true;
-        co_return Error{Code::conflict,
-                        "no branch: the running call did not reach a point within 10 s where the session can be copied; try again "
-                        "after it, or interrupt it", ""};
-      }
-      self->branch_free.pulse();
-      co_return *request->result;
-    }
-    self->branching.reset();
-    if (request->result) co_return *request->result;
+    sent = self->process->channel->send_now(codec::FrameKind::branch, request->number, body);
+    if (sent) break;
+    ++attempt;
+    co_await async::sleep_for(milliseconds(5));  // the call's own frame is on its way
   }
+  if (sent) {
+    self->branching = request;
+    self->process->interrupt();  // it looks at its channel
+    bool answered = co_await request->done.wait(slice_patience);
+    if (!answered) {
+      request->abandoned = true;
+      co_return Error{Code::conflict,
+                      "no branch: the running call did not reach a point within 10 s where the session can be copied; try again "
+                      "after it, or interrupt it", ""};
+    }
+    co_return *request->result;
+  }
+  // One that starts does it as its first job.
+  if (self->state == State::ended || self->intended_end) co_return self->ended_error();
   if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto job = std::make_shared<PendingCall>();
   std::weak_ptr<PendingCall> weak = job;
@@ -301,24 +321,56 @@ Task<Result<void>> Session::Impl::ask_for_branch(std::shared_ptr<Impl> self, std
   co_return *request->result;
 }
 
-Task<Result<std::shared_ptr<Process>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history) {
+namespace {
+/// A branch that failed because its session died says what the session died of.
+Task<Error> of_the_end(std::shared_ptr<Session::Impl> session, Error error) {
+  constexpr milliseconds end_patience{5'000};
+  if (error.code != Code::worker_lost || !(session->state == State::ended || session->intended_end || session->process->exit_status)) co_return error;
+  if (session->state != State::ended) co_await session->over.wait(end_patience);
+  co_return session->ended_error();
+}
+}  // namespace
+
+Task<Result<std::vector<std::shared_ptr<Process>>>> Session::Impl::branch(std::shared_ptr<Impl> self, std::vector<std::string> directories,
+                                                                          bool dormant, History* history) {
   auto request = std::make_shared<BranchRequest>();
-  static std::uint64_t numbers = 0;
-  request->number = ++numbers;
-  request->directory = directory;
+  request->number = next_number();
+  request->directory = directories.front();
   auto ends = make_ends(*request);
   if (!ends) co_return ends.take_error();
   auto manager = self->manager.shared_from_this();
-  auto group = begin_group(manager, self->process, std::move(directory), self->limits);
+  auto group = begin_group(manager, self->process, directories.front(), self->limits);
   auto done = co_await ask_for_branch(self, request);
   if (!done) {
     drop_group(manager, group);
-    co_return done.take_error();
+    auto why = done.take_error();
+    co_return co_await of_the_end(self, std::move(why));
   }
   *history = std::move(request->history);
-  std::string go = self->go_options(dormant);
   auto sandbox = self->process->sandbox;
-  co_return co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group), std::move(go));
+  auto first = co_await raise(manager, self->engine, sandbox, std::move(*ends), std::move(group));
+  if (!first) {
+    auto why = first.take_error();
+    co_return co_await of_the_end(self, std::move(why));
+  }
+  std::vector<std::shared_ptr<Process>> made{*first};
+  // The session may have gone on already. The first copy has not: the others are made from it, before it goes.
+  Result<void> all;
+  for (std::size_t i = 1; i < directories.size() && all; ++i) {
+    std::string engine_name = self->engine, directory = directories[i];
+    auto next = co_await copy_quiet(manager, std::move(engine_name), made.front(), std::move(directory), self->limits);
+    if (next) made.push_back(*next);
+    else all = next.take_error();
+  }
+  for (std::size_t i = 0; i < made.size() && all; ++i) {
+    std::string go = self->go_options(dormant);
+    all = co_await let_go(made[i], std::move(go));
+  }
+  if (!all) {
+    for (auto& process : made) retire(manager, process);
+    co_return all.take_error();
+  }
+  co_return made;
 }
 
 Task<Result<std::shared_ptr<SavedState>>> Session::Impl::save(std::shared_ptr<Impl> self) {
@@ -386,30 +438,30 @@ Task<bool> Session::Impl::restore(std::shared_ptr<Impl> self, std::shared_ptr<Sa
   co_return true;
 }
 
+Task<Result<std::shared_ptr<Process>>> Session::Impl::copy_of(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint) {
+  auto manager = self->manager.shared_from_this();
+  std::string engine_name = self->engine, directory = make_id("g_");
+  auto fresh = co_await copy_quiet(manager, std::move(engine_name), checkpoint->process, std::move(directory), self->limits);
+  if (fresh) {
+    std::string go = self->go_options(false);
+    auto gone = co_await let_go(*fresh, std::move(go));
+    if (gone) co_return *fresh;
+    retire(manager, *fresh);
+    fresh = gone.take_error();
+  }
+  auto why = fresh.take_error();
+  // It is the checkpoint that is lost then, not the session.
+  co_return Error{why.code == Code::worker_lost ? Code::conflict : why.code, "no way back: " + why.message, ""};
+}
+
 Task<bool> Session::Impl::rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job) {
   if (checkpoint->saved) {
     auto saved = checkpoint->saved;
     bool alive = co_await restore(self, saved, job);
     co_return alive;
   }
-  auto request = std::make_shared<BranchRequest>();
-  request->number = ++self->call_number;
-  request->directory = make_id("g_");
   auto manager = self->manager.shared_from_this();
-  auto source = checkpoint->process;
-  auto ends = make_ends(*request);
-  auto group = begin_group(manager, source, request->directory, self->limits);
-  Result<void> ready;
-  if (!ends) ready = ends.take_error();
-  if (ready) ready = co_await ask_quiet(source, request, nullptr);
-  if (ready && request->result) ready = *request->result;
-  if (!ready) {
-    drop_group(manager, group);
-    job->finish(Error{Code::conflict, "no way back: " + ready.error().message, ""});
-    co_return true;
-  }
-  std::string go = self->go_options(false);
-  auto fresh = co_await raise(manager, self->engine, source->sandbox, std::move(*ends), std::move(group), std::move(go));
+  auto fresh = co_await copy_of(self, checkpoint);
   if (!fresh) {
     job->finish(fresh.take_error());
     co_return true;
@@ -444,7 +496,7 @@ std::vector<CheckpointStatus> Session::checkpoints() const {
 Result<void> Session::remove_checkpoint(const std::string& id) {
   auto& all = impl_->checkpoints;
   auto found = std::find_if(all.begin(), all.end(), [&id](auto& c) { return c->id == id; });
-  if (found == all.end()) return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
+  if (found == all.end()) return impl_->manager.no_checkpoint(impl_->id, id);
   auto checkpoint = *found;
   all.erase(found);
   if (checkpoint->process) retire(impl_->manager.shared_from_this(), checkpoint->process);
@@ -455,7 +507,7 @@ Task<Result<void>> Session::rewind(std::string checkpoint_id) {
   auto self = impl_;
   if (self->state == State::ended) co_return self->ended_error();
   auto found = std::find_if(self->checkpoints.begin(), self->checkpoints.end(), [&checkpoint_id](auto& c) { return c->id == checkpoint_id; });
-  if (found == self->checkpoints.end()) co_return Error{Code::not_found, "no checkpoint " + checkpoint_id + " of this session", ""};
+  if (found == self->checkpoints.end()) co_return self->manager.no_checkpoint(self->id, checkpoint_id);
   if (self->queue.size() >= self->limits.queue) co_return Error{Code::too_many, "the session's queue is full: try again later", ""};
   auto checkpoint = *found;
   auto job = std::make_shared<PendingCall>();
@@ -496,19 +548,27 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
     if (!taken) co_return taken.take_error();
     saved = *taken;
   }
+  for (auto& name : names) {
+    if (!name.empty()) continue;
+    int number = 1;
+    auto is_taken = [&](const std::string& candidate) {
+      return self->by_name.count({source->owner.id, source->engine, candidate}) || std::find(names.begin(), names.end(), candidate) != names.end();
+    };
+    std::string candidate;
+    do candidate = source->name + "." + std::to_string(number++);
+    while (is_taken(candidate));
+    name = std::move(candidate);
+  }
   std::vector<Session> made;
-  auto end_made = [&made] {
-    for (auto& session : made) session.end("deleted", "a branch made with it failed");
-  };
-  for (auto& wanted : names) {
-    std::string name = wanted;
-    for (int number = 1; name.empty() || (wanted.empty() && self->by_name.count({source->owner.id, source->engine, name})); ++number)
-      name = source->name + "." + std::to_string(number);
-    if (auto free = is_free(name); !free) {
-      end_made();
-      co_return free.take_error();
-    }
-    if (saved) {
+  if (saved) {
+    auto end_made = [&made] {
+      for (auto& session : made) session.end("deleted", "a branch made with it failed");
+    };
+    for (auto& name : names) {
+      if (auto free = is_free(name); !free) {
+        end_made();
+        co_return free.take_error();
+      }
       User owner = source->owner;
       std::string engine = source->engine, origin = source->id;
       auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(origin), saved);
@@ -517,32 +577,44 @@ Task<Result<std::vector<Session>>> Manager::branch(Session from, std::vector<std
         co_return begun.take_error();
       }
       made.emplace_back(*begun);
-      continue;
     }
+    co_return made;
+  }
+  std::vector<std::shared_ptr<Session::Impl>> branches;
+  std::vector<std::string> directories;
+  for (auto& name : names) {
     auto branched = std::make_shared<Session::Impl>(*self, source->owner, source->engine, name, source->limits, false);
     branched->parent = source->id;
     branched->born = true;
     branched->dirty = true;
-    std::string directory = branched->id;
+    directories.push_back(branched->id);
     self->tasks.spawn(Session::Impl::record(branched), "record of a branch");  // its first call would wait for it
-    auto process = co_await Session::Impl::branch(source, std::move(directory), false, &branched->history);
-    Result<void> fits;
-    if (!process) {
-      fits = process.take_error();
-    } else {
-      // Others may have been made meanwhile.
-      fits = self->may_add(source->owner, source->engine, 1);
+    branches.push_back(std::move(branched));
+  }
+  History history;
+  auto processes = co_await Session::Impl::branch(source, std::move(directories), false, &history);
+  Result<void> fits;
+  if (!processes) {
+    fits = processes.take_error();
+  } else {
+    // Others may have been made meanwhile.
+    fits = self->may_add(source->owner, source->engine, names.size());
+    if (source->unwanted()) fits = source->ended_error();
+    for (auto& name : names)
       if (fits) fits = is_free(name);
-      if (!fits) retire(self, *process);
-    }
-    if (!fits) {
+    if (!fits)
+      for (auto& process : *processes) retire(self, process);
+  }
+  if (!fits) {
+    for (auto& branched : branches)
       self->tasks.spawn(Session::Impl::record_end(branched, {"failed", "the branch was not made", "", std::chrono::system_clock::now()}), "end of no branch");
-      end_made();  // what was made of a request that failed would be nobody's
-      co_return fits.take_error();
-    }
-    branched->adopt(*process);
-    self->put(branched);
-    made.emplace_back(branched);
+    co_return fits.take_error();
+  }
+  for (std::size_t i = 0; i < branches.size(); ++i) {
+    branches[i]->history = history;
+    branches[i]->adopt((*processes)[i]);
+    self->put(branches[i]);
+    made.emplace_back(branches[i]);
   }
   co_return made;
 }
@@ -564,12 +636,12 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
     checkpoint->saved = *saved;
     checkpoint->bytes = (*saved)->bytes;
   } else {
-    std::string directory = checkpoint->id;
+    std::vector<std::string> directory{checkpoint->id};
     auto process = co_await Session::Impl::branch(source, std::move(directory), true, &checkpoint->history);
     if (!process) co_return process.take_error();
-    checkpoint->process = *process;
+    checkpoint->process = process->front();
   }
-  if (source->state == State::ended) {
+  if (source->state == State::ended || source->unwanted()) {
     if (checkpoint->process) retire(self, checkpoint->process);
     co_return source->ended_error();
   }
@@ -580,9 +652,10 @@ Task<Result<Manager::Made>> Manager::checkpoint(Session session, std::string nam
   source->checkpoints.push_back(checkpoint);
   auto evicted = co_await Impl::fit_checkpoints(self, source->owner.id, checkpoint->id);
   if (!evicted) {
-    (void)session.remove_checkpoint(checkpoint->id);
+    (void)self->drop_checkpoint(source->id, checkpoint->id);
     co_return evicted.take_error();
   }
+  if (source->unwanted()) co_return source->ended_error();  // and took it along
   co_return Made{describe(source->id, *checkpoint), std::move(*evicted)};
 }
 
@@ -615,6 +688,32 @@ Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_from(std::shar
   co_return session;
 }
 
+Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_copy(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                       std::string parent, std::shared_ptr<Checkpoint> checkpoint) {
+  auto allowed = self->may_add(owner, engine, 1);
+  if (!allowed) co_return allowed.take_error();
+  Limits limits = self->options.limits_for(engine, owner.name);
+  auto session = std::make_shared<Session::Impl>(*self, std::move(owner), std::move(engine), std::move(name), limits, false);
+  session->parent = std::move(parent);
+  session->born = true;
+  session->dirty = true;
+  auto process = co_await Session::Impl::copy_of(session, checkpoint);
+  if (!process) co_return process.take_error();
+  // Others may have been made meanwhile.
+  allowed = self->may_add(session->owner, session->engine, 1);
+  auto same = self->by_name.find({session->owner.id, session->engine, session->name});
+  if (allowed && same != self->by_name.end() && same->second->state != State::ended)
+    allowed = Error{Code::conflict, "you already have a session '" + session->name + "' on " + session->engine + ": " + same->second->id, ""};
+  if (!allowed) {
+    retire(self, *process);
+    co_return allowed.take_error();
+  }
+  session->history = checkpoint->history;
+  session->adopt(*process);
+  self->put(session);
+  co_return session;
+}
+
 std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> Manager::Impl::checkpoints_of(const std::string& user) const {
   std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> all;
   for (auto& [id, session] : live)
@@ -626,13 +725,44 @@ std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> Manager::Impl::
   return all;
 }
 
-bool Manager::Impl::drop_checkpoint(const std::string& session, const std::string& id) {
+Error Manager::Impl::no_checkpoint(const std::string& session, const std::string& id) const {
+  std::string text = "no checkpoint " + id + " of this session";
+  for (auto& one : dropped)
+    if (one.session == session && one.id == id) text += ": " + one.why;
+  return {Code::not_found, std::move(text), ""};
+}
+
+bool Manager::Impl::drop_checkpoint(const std::string& session, const std::string& id, std::string why) {
+  constexpr std::size_t most_remembered = 1000;
+  const bool told = !why.empty();
+  if (told) dropped.push_back({session, id, std::move(why)});
+  if (dropped.size() > most_remembered) dropped.pop_front();
   if (auto found = live.find(session); found != live.end()) return static_cast<bool>(Session(found->second).remove_checkpoint(id));
   auto left = left_behind.find(session);
   if (left == left_behind.end()) return false;
-  const bool there = std::erase_if(left->second.checkpoints, [&id](auto& c) { return c->id == id; }) > 0;
-  if (left->second.checkpoints.empty()) left_behind.erase(left);
-  return there;
+  auto& all = left->second.checkpoints;
+  auto which = std::find_if(all.begin(), all.end(), [&id](auto& c) { return c->id == id; });
+  if (which == all.end()) return false;
+  if ((*which)->process) retire(shared_from_this(), (*which)->process);
+  all.erase(which);
+  if (all.empty() && !told) left_behind.erase(left);  // else who asks for it hears why
+  return true;
+}
+
+void Manager::Impl::drop_left(const std::function<bool(const LeftBehind&)>& of, bool copies) {
+  for (auto left = left_behind.begin(); left != left_behind.end();) {
+    if (of(left->second)) {
+      std::erase_if(left->second.checkpoints, [&](auto& checkpoint) {
+        if (checkpoint->process) retire(shared_from_this(), checkpoint->process);
+        return checkpoint->process || !copies;
+      });
+      if (left->second.checkpoints.empty()) {
+        left = left_behind.erase(left);
+        continue;
+      }
+    }
+    ++left;
+  }
 }
 
 std::optional<std::vector<CheckpointStatus>> Manager::left_checkpoints(const User& user, const std::string& session) const {
@@ -646,26 +776,32 @@ std::optional<std::vector<CheckpointStatus>> Manager::left_checkpoints(const Use
 Result<void> Manager::remove_left_checkpoint(const User& user, const std::string& session, const std::string& id) {
   auto found = impl_->left_behind.find(session);
   if (found == impl_->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id) || !impl_->drop_checkpoint(session, id))
-    return Error{Code::not_found, "no checkpoint " + id + " of this session", ""};
+    return impl_->no_checkpoint(session, id);
   return {};
 }
 
 Task<Result<Session>> Manager::revive(User user, std::string session, std::string checkpoint_id) {
   auto self = impl_;
-  Error unknown{Code::not_found, "no checkpoint " + checkpoint_id + " of this session", ""};
+  auto unknown = self->no_checkpoint(session, checkpoint_id);
   auto found = self->left_behind.find(session);
   if (found == self->left_behind.end() || (!user.is_operator && found->second.owner.id != user.id)) co_return unknown;
   auto& all = found->second.checkpoints;
   auto which = std::find_if(all.begin(), all.end(), [&checkpoint_id](auto& c) { return c->id == checkpoint_id; });
   if (which == all.end()) co_return unknown;
-  auto saved = (*which)->saved;
+  if (found->second.reviving) co_return Error{Code::conflict, "the session is being brought back already", ""};
+  found->second.reviving = true;
+  auto checkpoint = *which;
   User owner = found->second.owner;
   std::string engine = found->second.engine, name = found->second.name, parent = session;
   if (auto same = self->by_name.find({owner.id, engine, name}); same != self->by_name.end() && same->second->state != State::ended)
     name = free_name(owner, engine);
-  auto begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), saved);
+  Result<std::shared_ptr<Session::Impl>> begun = Error{Code::internal, "", ""};
+  if (checkpoint->saved) begun = co_await Impl::begin_from(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), checkpoint->saved);
+  else begun = co_await Impl::begin_copy(self, std::move(owner), std::move(engine), std::move(name), std::move(parent), checkpoint);
+  auto left = self->left_behind.find(session);
+  if (left != self->left_behind.end()) left->second.reviving = false;
   if (!begun) co_return begun.take_error();
-  if (auto left = self->left_behind.find(session); left != self->left_behind.end() && (*begun)->state != State::ended) {
+  if (left != self->left_behind.end() && (*begun)->state != State::ended) {
     auto& moved = left->second.checkpoints;
     (*begun)->checkpoints.insert((*begun)->checkpoints.end(), moved.begin(), moved.end());
     self->left_behind.erase(left);
@@ -699,11 +835,12 @@ Task<Result<std::vector<CheckpointStatus>>> Manager::Impl::fit_checkpoints(std::
     if (!checkpoint->name.empty() || checkpoint->id == keep) continue;
     sum -= checkpoint->bytes;
     evicted.push_back(describe(session, *checkpoint));
-    (void)self->drop_checkpoint(session, checkpoint->id);
   }
   if (budget != 0 && sum > budget)
     co_return Error{Code::insufficient_storage, "your checkpoints would hold " + std::to_string(sum >> 20) + " MiB, over the budget of " +
                                                     std::to_string(budget >> 20) + " MiB, and those left have names: delete some of them", ""};
+  const std::string why = "it was dropped to make room for a newer one within your budget of " + std::to_string(budget >> 20) + " MiB";
+  for (auto& one : evicted) (void)self->drop_checkpoint(one.session, one.id, why);  // now that it helps
   co_return evicted;
 }
 

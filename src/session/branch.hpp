@@ -29,8 +29,14 @@ struct GroupToBe {
 std::shared_ptr<GroupToBe> begin_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> source, std::string name, Limits limits);
 void drop_group(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<GroupToBe> group);
 
-/// From the copy's hello to its `go`.
+/// Ends a process that is no session's, in the background.
+void retire(std::shared_ptr<Manager::Impl> manager, std::shared_ptr<Process> process);
+/// The copy in its limits, after its hello. Until it gets its `go` it stands where it was made.
 async::Task<Result<std::shared_ptr<Process>>> raise(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Sandbox> sandbox,
-                                                    Ends ends, std::shared_ptr<GroupToBe> group, std::string go);
+                                                    Ends ends, std::shared_ptr<GroupToBe> group);
+/// A copy of a process that runs no call and that nobody else talks to.
+async::Task<Result<std::shared_ptr<Process>>> copy_quiet(std::shared_ptr<Manager::Impl> manager, std::string engine, std::shared_ptr<Process> source,
+                                                         std::string directory, Limits limits);
+async::Task<Result<void>> let_go(std::shared_ptr<Process> process, std::string go);
 
 }  // namespace myelin::session

@@ -50,12 +50,13 @@ struct BranchRequest {
   }
 };
 
-/// Saved checkpoints of a session that ended by itself.
+/// Checkpoints of a session that ended by itself.
 struct LeftBehind {
   User owner;
   std::string engine, name;
   std::chrono::system_clock::time_point ended = std::chrono::system_clock::now();
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
+  bool reviving = false;
 };
 
 /// What waits in a session's queue: a call, or (with `instead`) something else that the runner does in its place.
@@ -91,7 +92,6 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   std::optional<std::pair<std::string, std::string>> intended_end;  // code, text: set before it is killed on purpose
   std::chrono::system_clock::time_point created = std::chrono::system_clock::now(), last_used = created;
 
-  std::string home;        // reduced mode: removed at the end
   std::string parent;      // the session that it branched from
   std::shared_ptr<Process> process = std::make_shared<Process>();
   bool born = false;       // it branched: the process runs already
@@ -99,7 +99,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   History history;
   std::vector<std::shared_ptr<Checkpoint>> checkpoints;
   std::shared_ptr<BranchRequest> branching;  // asked of the process while a call runs; at most one
-  async::Event branch_free, over, start_written, end_written;
+  async::Event over, start_written, end_written;
 
   std::shared_ptr<Listener> listener;
   bool followed = false, follow_wanted = false, follow_asked = false;  // wanted: waits in the queue; asked: the worker was
@@ -125,7 +125,7 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   static async::Task<bool> run_one(std::shared_ptr<Impl> self, std::shared_ptr<PendingCall> job);
   static async::Task<void> finish(std::shared_ptr<Impl> self, std::string code, std::string text);
   static async::Task<void> read_output(std::shared_ptr<Impl> self, std::shared_ptr<Process> process);
-  static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self);
+  static async::Task<Result<void>> prepare_home(std::shared_ptr<Impl> self, std::string home);
   /// Returns when it is written, whoever began it.
   static async::Task<void> record(std::shared_ptr<Impl> self);
   /// The end of a recorded session, in the store.
@@ -133,8 +133,11 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
 
   /// Takes over a process that runs and waits for calls.
   void adopt(std::shared_ptr<Process> fresh);
-  /// A copy of this session's process, in limits of its own, that has said hello and got `go`.
-  static async::Task<Result<std::shared_ptr<Process>>> branch(std::shared_ptr<Impl> self, std::string directory, bool dormant, History* history);
+  /// Copies of this session's process at one moment, in limits of their own, that have said hello and got `go`; as many as `directories`.
+  static async::Task<Result<std::vector<std::shared_ptr<Process>>>> branch(std::shared_ptr<Impl> self, std::vector<std::string> directories, bool dormant,
+                                                                           History* history);
+  /// A process that goes on from a checkpoint's, for this session.
+  static async::Task<Result<std::shared_ptr<Process>>> copy_of(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint);
   static async::Task<Result<void>> ask_for_branch(std::shared_ptr<Impl> self, std::shared_ptr<BranchRequest> request);
   static async::Task<bool> rewind(std::shared_ptr<Impl> self, std::shared_ptr<Checkpoint> checkpoint, std::shared_ptr<PendingCall> job);
   /// Queued: what the globals hold, as the engine saves it.
@@ -154,6 +157,10 @@ struct Session::Impl : std::enable_shared_from_this<Session::Impl> {
   [[nodiscard]] bool may_write();
   void tick(Clock::time_point now);
   [[nodiscard]] Error ended_error() const;
+  /// Somebody wanted it gone: nothing of it stays.
+  [[nodiscard]] bool unwanted() const;
+  /// Those that do not outlive it, taken from its list.
+  [[nodiscard]] std::vector<std::shared_ptr<Checkpoint>> take_mortal();
 };
 
 [[nodiscard]] os::CgroupLimits limits_of_group(const Limits& limits);
@@ -176,6 +183,10 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   std::map<Key, std::shared_ptr<Session::Impl>> by_name;                  // live, or ended and not yet told
   std::map<pid_t, std::weak_ptr<Process>> by_pid;
   std::map<std::string, LeftBehind> left_behind;  // by id of the session
+  struct Dropped {
+    std::string session, id, why;
+  };
+  std::deque<Dropped> dropped;  // checkpoints that nobody asked to delete; the newest
   std::string only_user;
   bool stopping = false;
   async::Event all_idle;
@@ -195,9 +206,16 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   /// A new session of `from`'s user and engine that begins with a saved state.
   static async::Task<Result<std::shared_ptr<Session::Impl>>> begin_from(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
                                                                         std::string parent, std::shared_ptr<SavedState> saved);
+  /// The same with a copy of a dormant process.
+  static async::Task<Result<std::shared_ptr<Session::Impl>>> begin_copy(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
+                                                                        std::string parent, std::shared_ptr<Checkpoint> checkpoint);
   /// All checkpoints of a user (of everybody: ""), by the id of their session, living or not.
   [[nodiscard]] std::vector<std::pair<std::string, std::shared_ptr<Checkpoint>>> checkpoints_of(const std::string& user) const;
-  bool drop_checkpoint(const std::string& session, const std::string& id);
+  /// `why`: a sentence for who asks for it later.
+  bool drop_checkpoint(const std::string& session, const std::string& id, std::string why = "");
+  [[nodiscard]] Error no_checkpoint(const std::string& session, const std::string& id) const;
+  /// Ends what these sessions left behind; `copies`: only their processes.
+  void drop_left(const std::function<bool(const LeftBehind&)>& of, bool copies = false);
   static async::Task<Result<std::vector<CheckpointStatus>>> fit_checkpoints(std::shared_ptr<Impl> self, std::string user, std::string keep);
   static async::Task<void> watch(std::shared_ptr<Impl> self);
   void end_idle(Clock::time_point now);
@@ -205,6 +223,8 @@ struct Manager::Impl : std::enable_shared_from_this<Manager::Impl> {
   void on_exit(pid_t pid, int status);
   [[nodiscard]] std::size_t busy() const;
   static async::Task<Result<void>> prepare_work(std::shared_ptr<Impl> self, std::string user);
+  static async::Task<void> remove_home(std::shared_ptr<Impl> self, std::string home);
+  std::size_t homes_going = 0;
   static async::Task<void> expire_records(std::shared_ptr<Impl> self);
   static async::Task<void> check_quotas(std::shared_ptr<Impl> self);
   static async::Task<void> count_work(std::shared_ptr<Impl> self, std::string user);

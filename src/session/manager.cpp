@@ -8,6 +8,7 @@
 #include "base/time.hpp"
 #include "os/process.hpp"
 #include "os/tree.hpp"
+#include "session/branch.hpp"
 #include "session/impl.hpp"
 #include "store/session_records.hpp"
 
@@ -195,7 +196,7 @@ Task<void> Manager::Impl::watch(std::shared_ptr<Impl> self) {
 }
 
 Task<void> Manager::Impl::expire_records(std::shared_ptr<Impl> self) {
-  std::erase_if(self->left_behind, [](auto& entry) { return std::chrono::system_clock::now() - entry.second.ended > cause_kept; });
+  self->drop_left([](const LeftBehind& left) { return std::chrono::system_clock::now() - left.ended > cause_kept; });
   store::Database* database = &self->database;
   auto expire = [database] { return store::SessionRecords(*database).expire(store::now() - cause_kept); };
   auto expired = co_await async::on_pool(self->database_pool, std::move(expire));
@@ -212,6 +213,9 @@ void Manager::Impl::end_idle(Clock::time_point now) {
       Session(session).end("idle", "the session was ended after " +
                                        std::to_string(session->limits.idle.count() / 1000) + " s without a call");
   }
+  for (auto& [id, left] : left_behind)
+    for (auto& checkpoint : left.checkpoints)
+      if (checkpoint->process) ++sessions_of[left.engine];  // the engine's end would be theirs
   for (auto& [name, used] : engine_used) {
     const bool wanted = used == Clock::time_point::max() || now - used <= engine_idle;
     // A zygote that died is there again before somebody needs it.
@@ -257,7 +261,7 @@ void Manager::Impl::relieve_memory() {
     }
   }
   for (auto& [id, left] : left_behind)
-    for (auto& checkpoint : left.checkpoints) sum += checkpoint->bytes;
+    for (auto& checkpoint : left.checkpoints) sum += checkpoint->process ? checkpoint->process->memory_bytes() : checkpoint->bytes;
   if (options.memory_all_bytes == 0 || sum < options.memory_all_bytes / 100 * 95) return;
   // What can be made again goes first: the oldest checkpoint without a name.
   std::string keeper;
@@ -267,9 +271,12 @@ void Manager::Impl::relieve_memory() {
       keeper = id;
       oldest = checkpoint;
     }
+  auto drop = [this](const std::string& session, const std::shared_ptr<Checkpoint>& checkpoint) {
+    log::warning("memory is short: checkpoint " + checkpoint->id + " of session " + session + " ends");
+    (void)drop_checkpoint(session, checkpoint->id, "it was dropped because memory was short");
+  };
   if (oldest) {
-    log::warning("memory is short: checkpoint " + oldest->id + " of session " + keeper + " ends");
-    (void)drop_checkpoint(keeper, oldest->id);
+    drop(keeper, oldest);
     return;
   }
   // The one that has been idle longest; sessions other than a token's own kernel first.
@@ -279,8 +286,18 @@ void Manager::Impl::relieve_memory() {
     if (!victim || std::make_tuple(session->own, session->last_used) < std::make_tuple(victim->own, victim->last_used))
       victim = session;
   }
-  if (victim)
+  if (victim) {
     Session(victim).end("pressure", "the session was ended because memory was short: it had been idle longest");
+    return;
+  }
+  // At last also what has a name, of sessions that are no more.
+  for (auto& [id, left] : left_behind)
+    for (auto& checkpoint : left.checkpoints)
+      if (!oldest || checkpoint->created < oldest->created) {
+        keeper = id;
+        oldest = checkpoint;
+      }
+  if (oldest) drop(keeper, oldest);
 }
 
 Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::string user) {
@@ -298,6 +315,16 @@ Task<Result<void>> Manager::Impl::prepare_work(std::shared_ptr<Impl> self, std::
     return {};
   };
   co_return co_await async::on_pool(self->pool, std::move(work));
+}
+
+Task<void> Manager::Impl::remove_home(std::shared_ptr<Impl> self, std::string home) {
+  ++self->homes_going;
+  auto clear = [home] {
+    std::error_code ignored;
+    std::filesystem::remove_all(home, ignored);  // does not follow the link to ~/work
+  };
+  co_await async::on_pool(self->pool, std::move(clear));
+  --self->homes_going;
 }
 
 Task<void> Manager::Impl::check_quotas(std::shared_ptr<Impl> self) {
@@ -384,8 +411,7 @@ Task<Result<Session>> Manager::kernel(User user, std::string engine, std::string
     if (session->state != State::ended && !session->intended_end) co_return Session(session);
     if (!fresh) {
       // Its end may still be on the way to the disk.
-      if (session->state == State::ended) co_return session->ended_error();
-      co_return Error{Code::gone, session->intended_end->second, ""};
+      co_return session->ended_error();
     }
     lost_id = session->id;
   } else {
@@ -482,6 +508,7 @@ void Manager::end_all_of(const std::string& user_id, std::string code, std::stri
   for (auto& [id, session] : impl_->live)
     if (session->owner.id == user_id) theirs.emplace_back(session);
   for (auto& session : theirs) session.end(code, text);
+  impl_->drop_left([&user_id](const LeftBehind& left) { return left.owner.id == user_id; });
 }
 
 std::string Manager::free_name(const User& user, const std::string& engine) const {
@@ -519,6 +546,7 @@ bool Manager::add_engine(worker::EngineOptions options) {
 void Manager::withdraw_engine(const std::string& name) {
   if (!impl_->engines.count(name)) return;
   impl_->withdrawn.insert(name);
+  impl_->drop_left([&name](const LeftBehind& left) { return left.engine == name; }, true);
   impl_->end_idle(Clock::now());  // at once, if it has no session
 }
 
@@ -559,7 +587,8 @@ Task<void> Manager::stop(milliseconds grace) {
   std::string text = "the server was stopped at " + iso_time(std::chrono::system_clock::now()) + "; what the session held is lost";
   auto sessions = self->live;
   for (auto& [id, session] : sessions) Session(session).end("stopping", text);
-  for (int rounds = 0; rounds < 60 && !self->live.empty(); ++rounds) co_await async::sleep_for(milliseconds(50));
+  self->drop_left([](const LeftBehind&) { return true; });
+  for (int rounds = 0; rounds < 60 && (!self->live.empty() || self->homes_going > 0); ++rounds) co_await async::sleep_for(milliseconds(50));
   for (auto& [name, engine] : self->engines) engine->stop();
 }
 

@@ -83,7 +83,7 @@ class Manager {
     std::vector<CheckpointStatus> evicted;
   };
   async::Task<Result<Made>> checkpoint(Session session, std::string name);
-  /// Saved checkpoints outlive a session that was not deleted: for seven days, within the user's budget. nullopt: the user has no such session.
+  /// Checkpoints outlive a session that was not deleted: for seven days, within the user's budget. nullopt: the user has no such session.
   [[nodiscard]] std::optional<std::vector<CheckpointStatus>> left_checkpoints(const User& user, const std::string& session) const;
   [[nodiscard]] Result<void> remove_left_checkpoint(const User& user, const std::string& session, const std::string& id);
   /// A new session of the same user and engine, with the state of such a checkpoint; the checkpoints are its then.

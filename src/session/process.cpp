@@ -17,6 +17,7 @@ constexpr milliseconds exit_patience{3'000};  // between SIGKILL and the wait st
 
 Sandbox::~Sandbox() {
   if (init) (void)os::send_signal(init.get(), SIGKILL);
+  if (over) over();
 }
 
 void Process::kill() {
@@ -60,7 +61,7 @@ void Process::drain_output(OutputRing& ring, Listener* listener) {
   }
 }
 
-Task<bool> Process::end(std::shared_ptr<Process> self, async::Pool& pool, milliseconds own_exit) {
+Task<Process::OutOfMemory> Process::end(std::shared_ptr<Process> self, async::Pool& pool, milliseconds own_exit) {
   if (self->pid > 0 && !self->exit_status) {
     if (own_exit.count() > 0) co_await self->exited.wait(own_exit);
     self->kill();
@@ -68,12 +69,13 @@ Task<bool> Process::end(std::shared_ptr<Process> self, async::Pool& pool, millis
   } else {
     self->kill();
   }
-  bool out_of_memory = false;
+  auto out_of_memory = OutOfMemory::no;
   if (self->group) {
     auto group = std::make_shared<os::CgroupGroup>(std::move(*self->group));
     self->group.reset();
     auto close_group = [group] {
-      bool oom = group->oom_killed();
+      auto oom = OutOfMemory::no;
+      if (group->oom_killed()) oom = group->reached_limit() ? OutOfMemory::own : OutOfMemory::all;
       (void)group->kill();
       (void)group->remove();
       return oom;

@@ -23,10 +23,11 @@ namespace myelin::session {
 
 class Listener;
 
-/// The namespaces that processes share. Empty in reduced mode.
+/// What processes share: the namespaces; in reduced mode none, but the folder in which they work.
 struct Sandbox {
   pid_t init_pid = -1;
   os::UniqueFd init;  // pidfd; killing it ends everything inside
+  std::function<void()> over;  // called once, after the last of them
   ~Sandbox();
 };
 
@@ -52,8 +53,9 @@ struct Process : std::enable_shared_from_this<Process> {
   [[nodiscard]] std::uint64_t memory_bytes() const;
   /// What it wrote and nobody read yet.
   void drain_output(OutputRing& ring, Listener* listener = nullptr);
-  /// Kills it and waits until it is gone; removes its group. True if the kernel had killed it for its memory limit.
-  static async::Task<bool> end(std::shared_ptr<Process> self, async::Pool& pool, async::milliseconds own_exit);
+  enum class OutOfMemory { no, own, all };  // whose limit it was: its group's, or one above
+  /// Kills it and waits until it is gone; removes its group. Says if the kernel had killed it for memory.
+  static async::Task<OutOfMemory> end(std::shared_ptr<Process> self, async::Pool& pool, async::milliseconds own_exit);
 };
 
 }  // namespace myelin::session

@@ -108,9 +108,24 @@ Session::Impl::Impl(Manager::Impl& m, User user, std::string engine_name, std::s
 }
 
 Error Session::Impl::ended_error() const {
-  if (!cause) return {Code::gone, "the session has ended", ""};
-  bool never_lived = cause->code == "failed";  // nothing was lost: a later call may try again
-  return {never_lived ? Code::unavailable : Code::gone, cause->text, cause->tail};
+  if (!cause && !intended_end) return {Code::gone, "the session has ended", ""};
+  const auto& code = cause ? cause->code : intended_end->first;
+  const bool later = code == "failed" || code == "stopping";  // it never lived, or the server goes: a later call may try again
+  return {later ? Code::unavailable : Code::gone, cause ? cause->text : intended_end->second, cause ? cause->tail : ""};
+}
+
+bool Session::Impl::unwanted() const {
+  return intended_end && (intended_end->first == "deleted" || intended_end->first == "stopping" || intended_end->first == "user_ended");
+}
+
+std::vector<std::shared_ptr<Checkpoint>> Session::Impl::take_mortal() {
+  // Copies of its process hold memory, and can be woken only while there is their engine.
+  const bool copies_stay = manager.has_engine(engine) && !(intended_end && intended_end->first == "pressure");
+  auto stays = [&](auto& checkpoint) { return !unwanted() && (copies_stay || checkpoint->saved); };
+  auto first = std::stable_partition(checkpoints.begin(), checkpoints.end(), stays);
+  std::vector<std::shared_ptr<Checkpoint>> mortal(std::make_move_iterator(first), std::make_move_iterator(checkpoints.end()));
+  checkpoints.erase(first, checkpoints.end());
+  return mortal;
 }
 
 // ---- start -------------------------------------------------------------------------------------------------------
@@ -128,8 +143,8 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
 
   const auto& engine_options = found->second->options();
   if (!engine_options.namespaces) {
-    self->home = engine_options.home + "/" + self->id;
-    auto made = co_await prepare_home(self);
+    std::string home = engine_options.home + "/" + self->id;
+    auto made = co_await prepare_home(self, std::move(home));
     if (!made) co_return made.take_error();
   }
 
@@ -148,7 +163,7 @@ Task<Result<void>> Session::Impl::start(std::shared_ptr<Impl> self) {
   auto process = self->process;
   process->pid = born->pid;
   process->pidfd = std::move(born->pidfd);
-  process->sandbox = std::make_shared<Sandbox>();
+  if (!process->sandbox) process->sandbox = std::make_shared<Sandbox>();
   process->sandbox->init_pid = born->init_pid;
   process->sandbox->init = std::move(born->init);
   process->channel = std::make_unique<worker::Channel>(m.loop, std::move(born->channel));
@@ -204,8 +219,13 @@ void Session::Impl::adopt(std::shared_ptr<Process> fresh) {
 }
 
 // Without namespaces: a directory of its own, with the user's ~/work linked into it.
-Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self) {
-  std::string home = self->home, work = self->manager.options.users_directory + "/" + self->owner.id;
+Task<Result<void>> Session::Impl::prepare_home(std::shared_ptr<Impl> self, std::string home) {
+  self->process->sandbox = std::make_shared<Sandbox>();
+  std::weak_ptr<Manager::Impl> weak = self->manager.shared_from_this();
+  self->process->sandbox->over = [weak, home] {  // branches work there too, and may live longer than the session
+    if (auto manager = weak.lock()) manager->tasks.spawn(Manager::Impl::remove_home(manager, home), "a session's directory");
+  };
+  std::string work = self->manager.options.users_directory + "/" + self->owner.id;
   auto uid = self->manager.options.uid;
   const bool linked = !self->bare;
   auto make = [home, work, uid, linked]() -> Result<void> {
@@ -480,8 +500,8 @@ Task<bool> Session::Impl::run_one(std::shared_ptr<Impl> self, std::shared_ptr<Pe
 
 namespace {
 /// Ends a process of the session, after which nobody knows its pid.
-Task<bool> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Process> process, milliseconds own_exit) {
-  bool out_of_memory = co_await Process::end(process, self->manager.pool, own_exit);
+Task<Process::OutOfMemory> end_process(std::shared_ptr<Session::Impl> self, std::shared_ptr<Process> process, milliseconds own_exit) {
+  auto out_of_memory = co_await Process::end(process, self->manager.pool, own_exit);
   self->manager.by_pid.erase(process->pid);
   co_return out_of_memory;
 }
@@ -504,17 +524,10 @@ bool Session::Impl::may_write() {
 Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, std::string text) {
   if (self->state == State::ended) co_return;
   Manager::Impl& m = self->manager;
-  auto checkpoints = std::move(self->checkpoints);
-  self->checkpoints.clear();
-  std::vector<std::shared_ptr<Checkpoint>> saved;
-  for (auto& checkpoint : checkpoints) {
+  auto mortal = self->take_mortal();
+  for (auto& checkpoint : mortal)
     if (checkpoint->process) co_await end_process(self, checkpoint->process, milliseconds(0));
-    else saved.push_back(checkpoint);
-  }
-  checkpoints.clear();
-  const bool wanted_gone = self->intended_end && (self->intended_end->first == "deleted" || self->intended_end->first == "stopping");
-  if (!saved.empty() && !wanted_gone)
-    m.left_behind[self->id] = {self->owner, self->engine, self->name, std::chrono::system_clock::now(), std::move(saved)};
+  mortal.clear();
   auto process = self->process;
   if (self->running && !self->running_reads) self->dirty = true;
   // An end that was wanted has its cause already: it is written down while the process goes.
@@ -525,17 +538,8 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
                   "end of a session");
   }
   // It closed its channel, or is to be ended: give a process that is just dying a moment to leave its own status.
-  bool out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
+  auto out_of_memory = co_await end_process(self, process, milliseconds(self->intended_end ? 0 : 500));
   process->drain_output(self->ring, self->listener.get());
-
-  if (!self->home.empty()) {
-    std::string home = self->home;
-    auto clear = [home] {
-      std::error_code ignored;
-      std::filesystem::remove_all(home, ignored);  // does not follow the link to ~/work
-    };
-    co_await async::on_pool(m.pool, std::move(clear));
-  }
 
   Cause cause;
   cause.at = std::chrono::system_clock::now();
@@ -543,9 +547,14 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   if (self->intended_end) {
     cause.code = self->intended_end->first;
     cause.text = self->intended_end->second;
-  } else if (out_of_memory) {
+  } else if (out_of_memory != Process::OutOfMemory::no) {
     cause.code = "memory";
-    cause.text = "the session was ended by its memory limit of " + mebibytes(self->limits.memory_bytes) + doing;
+    if (out_of_memory == Process::OutOfMemory::own)
+      cause.text = "the session was ended by its memory limit of " + mebibytes(self->limits.memory_bytes) + doing;
+    else if (m.options.memory_all_bytes > 0)
+      cause.text = "the session was ended by the memory limit of all sessions together, " + mebibytes(m.options.memory_all_bytes) + doing;
+    else
+      cause.text = "the session was ended because the machine had no memory left" + doing;
   } else if (!text.empty()) {
     cause.code = code;
     cause.text = text;
@@ -559,6 +568,13 @@ Task<void> Session::Impl::finish(std::shared_ptr<Impl> self, std::string code, s
   cause.tail = self->ring.tail(tail_bytes);
   self->cause = cause;
   self->state = State::ended;
+  mortal = self->take_mortal();  // made, or no more wanted, while it ended
+  for (auto& checkpoint : mortal)
+    if (checkpoint->process) retire(m.shared_from_this(), checkpoint->process);
+  if (!self->checkpoints.empty()) {
+    m.left_behind[self->id] = {self->owner, self->engine, self->name, cause.at, std::move(self->checkpoints)};
+    self->checkpoints.clear();
+  }
   if (!self->bare) log::info("session " + self->id + " (" + self->engine + ", " + self->owner.name + ") ended: " + cause.text);
 
   // Nobody hears of the end before it is written down, so that the cause also outlives a crash of the server now.

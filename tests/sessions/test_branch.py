@@ -159,6 +159,53 @@ def test_a_branch_while_nest_simulates(client):
     end(plain, parent, one)
 
 
+def test_branches_of_one_request_stand_at_the_same_point(client):
+    parent = Session(client, "nest")
+    parent.value(NETWORK % 2, None)
+    thread = threading.Thread(target=lambda: parent.exec("nest.Simulate(60000.0)"))
+    thread.start()
+    wait_until(lambda: parent.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    branches = branch(parent, 4)
+    parent.interrupt()
+    thread.join()
+    at = [one.value("t = nest.biological_time", "t") for one in branches]
+    assert at[0] > 100.0 and len(set(at)) == 1, at
+    assert len({str(one.value(GO_ON, "d")) for one in branches}) == 1
+    end(parent, *branches)
+
+
+def test_calls_between_branches_of_one_request(client):
+    parent = Session(client, "python")
+    parent.exec("a = 0")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(parent.exec, "a += 1") for _ in range(30)]
+        branches = branch(parent, 6)
+        assert all(one.result().status == 200 for one in calls)
+    assert len({one.value("b = a", "b") for one in branches}) == 1
+    assert parent.value("b = a", "b") == 30
+    # also where the call that runs goes on when it is interrupted
+    stubborn = """
+n = 0
+import time
+end = time.time() + 60
+while not a < 0 and time.time() < end:
+    try:
+        print('counting', flush=True)
+        while True: n += 1
+    except KeyboardInterrupt:
+        a = -1
+"""
+    thread = threading.Thread(target=lambda: parent.exec(stubborn))
+    thread.start()
+    wait_until(lambda: "counting" in client.get(parent.path + "/output").text, "the loop")
+    more = branch(parent, 3)
+    parent.interrupt()
+    thread.join()
+    assert len({one.value("b = globals().get('n', 0)", "b") for one in more}) == 1
+    assert [one.value("a = globals().get('a')", "a") for one in more] == [-1] * 3
+    end(parent, *branches, *more)
+
+
 @pytest.mark.parametrize("engine, code", [
     ("python", "done = 0\nimport time\nend = time.time() + 4\nwhile time.time() < end: done += 1\nlast = 'reached'"),
     ("neuron", CELL % 0 + "h.continuerun(200000)\nlast = 'reached'"),
@@ -176,6 +223,29 @@ def test_a_branch_while_others_run(client, engine, code):
         parent.interrupt()
     thread.join()
     end(parent, one)
+
+
+def test_a_branch_that_was_given_up_is_not_in_the_way(client):
+    parent = Session(client, "python")
+    deaf = """
+import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+end = time.time() + 90
+while time.time() < end and not os.path.exists(os.path.expanduser('~/work/hear')): time.sleep(0.05)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+"""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        call = pool.submit(parent.exec, deaf)
+        wait_until(lambda: parent.status().json()["state"] == "busy", "a busy session")
+        given_up = client.post(parent.path + "/branch", {})
+        assert given_up.status == 409 and "within 10 s" in given_up.json()["detail"], given_up
+        asked = pool.submit(client.post, parent.path + "/branch", {})
+        time.sleep(1)
+        assert client.request("PUT", "/v1/files/hear", b"").status in (200, 201, 204)
+        assert asked.result().status == 201, asked.result()
+        assert call.result().status == 200, call.result()
+    client.request("DELETE", "/v1/files/hear")
+    end(parent, attach(client, asked.result().json()["sessions"][0]["id"]))
 
 
 def test_a_branch_outlives_its_session(client):
@@ -339,6 +409,56 @@ def test_saved_checkpoints_outlive_a_process_that_died(client, server):
     assert client.get(again.path + "/checkpoints").status == 410  # deleted: so are its checkpoints
 
 
+@pytest.mark.parametrize("death, cause", [
+    ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "signal"),
+    ("import ctypes\nctypes.string_at(0)", "signal"),
+    ("import os\nos._exit(3)", "exited"),
+])
+def test_checkpoints_outlive_a_crash(client, server, death, cause):
+    session = Session(client, "nest", "crash")
+    session.value(NETWORK % 1, None)
+    c, unnamed = checkpoint(session, "settled").json(), checkpoint(session).json()
+    wanted = session.value(GO_ON, "d")
+    assert session.exec("nest.Simulate(10.0)\n" + death).status == 410
+    wait_until(lambda: session.status().json()["state"] == "ended", "the session's end")
+    assert session.status().json()["cause"]["code"] == cause
+    listed = client.get(session.path + "/checkpoints").json()["checkpoints"]
+    assert [one["id"] for one in listed] == [c["id"], unnamed["id"]] and listed[0]["kind"] == "copy"
+    before = len(server.processes())
+    assert client.request("DELETE", session.path + "/checkpoints/" + unnamed["id"]).status == 204
+    wait_until(lambda: len(server.processes()) < before, "the end of its process")
+    answer = client.post(session.path + "/rewind", {"checkpoint": c["id"]})
+    assert answer.status == 201 and answer.json()["parent"] == session.id and answer.json()["name"] == "crash", answer
+    again = attach(client, answer.json()["id"])
+    assert again.value("t = nest.biological_time", "t") == 100.0
+    assert again.value(GO_ON, "d") == wanted
+    assert client.get(session.path + "/checkpoints").status == 410  # they are the new one's
+    assert client.post(again.path + "/rewind", {"checkpoint": c["id"]}).status == 200
+    assert again.value(GO_ON, "d") == wanted
+    (other,) = branch(again)
+    end(other)
+    before = len(server.processes())
+    end(again)
+    wait_until(lambda: len(server.processes()) <= before - 2, "the end of both processes")
+    assert client.get(again.path + "/checkpoints").status == 410  # deleted: so are its checkpoints
+
+
+def test_a_checkpoint_outlives_a_deadline_and_short_memory(make_server):
+    client = make_server(limits={"memory_per_session": "400MiB"}).client()
+    for code, cause in (("import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\ntime.sleep(600)", "deadline"),
+                        ("b = bytearray(900 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1", "memory")):
+        session = Session(client, "python")
+        session.exec("a = [1, 2]")
+        c = checkpoint(session).json()
+        content = {"source": code, "timeout_s": 1} if cause == "deadline" else {"source": code}
+        assert client.post(session.path + "/exec", content).status in (409, 410, 504)
+        wait_until(lambda: session.status().json()["state"] == "ended", "the session's end")
+        assert session.status().json()["cause"]["code"] == cause
+        answers = [client.post(session.path + "/rewind", {"checkpoint": c["id"]}) for _ in range(2)]
+        assert [one.status for one in answers] == [201, 410], answers
+        assert attach(client, answers[0].json()["id"]).value("b = a", "b") == [1, 2]
+
+
 def test_saved_checkpoints_count_for_the_budget(make_server):
     client = make_server(limits={"checkpoints": "100MiB"}).client()
     session = Session(client, "jaxley")
@@ -437,6 +557,8 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     answer = checkpoint(session)
     evicted = evicted + [one["id"] for one in answer.json()["evicted"]]
     assert ids[1] in evicted and ids[0] not in evicted, (ids, evicted)
+    answer = client.post(session.path + "/rewind", {"checkpoint": ids[1]})
+    assert answer.status == 404 and "to make room for a newer one" in answer.json()["detail"], answer
     # when only named ones are left the new one is refused, and nothing is lost
     for name in ("b", "c"):
         session.value(fill, None)
@@ -445,6 +567,18 @@ def test_the_oldest_unnamed_checkpoint_goes_first(make_server):
     left = [one["name"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]]
     assert "kept" in left and "c" not in left, left
     assert session.value("k = len(a)", "k") == 60 << 20
+
+
+def test_nothing_is_dropped_for_a_checkpoint_that_is_refused(make_server):
+    client = make_server(limits={"checkpoints": "100MiB"}).client()
+    session = Session(client, "python")
+    small = checkpoint(session).json()["id"]
+    session.value("import numpy as np\na = np.random.bytes(70 << 20)", None)
+    kept = checkpoint(session, "kept").json()["id"]
+    session.value("a = np.random.bytes(70 << 20)", None)
+    answer = checkpoint(session, "too much")
+    assert answer.status == 507, answer
+    assert [one["id"] for one in client.get(session.path + "/checkpoints").json()["checkpoints"]] == [small, kept]
 
 
 def test_checkpoints_end_with_their_session(client, server):
@@ -463,6 +597,18 @@ def test_branches_of_a_session_that_ends_are_all_answered(client):
         time.sleep(0.02)
         session.delete()
         assert all(one.result(30).status in (201, 404, 409, 410, 429, 503) for one in asked)
+
+
+@pytest.mark.parametrize("what", ["branch", "checkpoints"])
+def test_a_copy_of_a_session_that_is_deleted_is_gone(client, what):
+    session = Session(client, "python")
+    session.value("for i in range(30000): open(str(i), 'w').close()", None)  # copied first: that takes a while
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, session.path + "/" + what, {})
+        time.sleep(0.3)
+        session.delete()
+        answer = asked.result()
+    assert answer.status == 410 and answer.json()["code"] == "gone" and "deleted" in answer.json()["detail"] or answer.status in (201, 404), answer
 
 
 def test_all_or_none_by_name(client):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import BINARY, Session
+from conftest import BINARY, Session, wait_until
 from test_sessions import native, run, start
 from test_streams import Loop
 
@@ -61,6 +61,27 @@ def test_allowed_by_the_configuration(make_server, no_namespaces):
     identity = start(server, "python", "r")
     assert run(server, identity, "import os\na = [1, os.getcwd() != '/']", "a") == [1, True]
     assert server.client(token_of(server, "alice")).call("Create", "iaf_psc_alpha") == [1]
+
+
+def test_a_branch_keeps_its_files_when_its_session_ends(make_server, no_namespaces):
+    server = make_server(sandbox_binary=no_namespaces, isolation="reduced", exec=True)
+    identity = start(server, "python", "parent")
+    folder = server.data / "scratch" / identity
+    run(server, identity, "open('kept', 'w').write('it')")
+    made = native(server, "POST", "/v1/sessions/%s/branch" % identity, {})
+    assert made.status == 201, made
+    branch = made.json()["sessions"][0]["id"]
+    native(server, "DELETE", "/v1/sessions/" + identity)
+    wait_until(lambda: native(server, "GET", "/v1/sessions/" + identity).json()["state"] == "ended", "the parent's end")
+    assert run(server, branch, "a = open('kept').read()", "a") == "it"
+    native(server, "POST", "/v1/sessions/%s/checkpoints" % branch, {})
+    answer = native(server, "POST", "/v1/sessions/%s/exec" % branch, {"source": "import os\nos._exit(3)"})
+    assert answer.status == 410, answer
+    (left,) = native(server, "GET", "/v1/sessions/%s/checkpoints" % branch).json()["checkpoints"]
+    again = native(server, "POST", "/v1/sessions/%s/rewind" % branch, {"checkpoint": left["id"]}).json()["id"]
+    assert run(server, again, "a = open('kept').read()", "a") == "it" and folder.exists()
+    native(server, "DELETE", "/v1/sessions/" + again)
+    wait_until(lambda: not folder.exists(), "the end of the folder")
 
 
 def test_functions(make_server, no_namespaces):

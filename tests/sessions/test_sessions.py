@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -208,6 +209,31 @@ def test_short_memory_ends_the_session_that_was_idle_longest(make_server):
     assert own.request("POST", "/exec", json_body={"source": "a = 1", "return": "a"}).json() == {"data": 1}
     for identity in (second, third):
         assert run(server, identity, "b = len(a)", "b") > 0
+
+
+def test_the_limit_that_ended_a_session_is_named(make_server):
+    server = make_server(limits={"memory_all": "420MiB", "memory_per_session": "300MiB"})
+    fill = "import time\na = bytearray(%d << 20)\nfor i in range(0, len(a), 4096): a[i] = 1\nend = time.time() + %d\nwhile time.time() < end: time.sleep(0.05)"
+    both = [start(server, "python", name) for name in ("m1", "m2")]
+    threads = [threading.Thread(target=native, args=(server, "POST", "/v1/sessions/%s/exec" % one, {"source": fill % (230, 600)})) for one in both]
+    for thread in threads:
+        thread.start()
+
+    def ended():
+        return [s for s in (native(server, "GET", "/v1/sessions/" + one).json() for one in both) if s["state"] == "ended"]
+
+    wait_until(ended, "the end of one")
+    for one in ended():
+        assert one["cause"]["code"] == "memory" and "all sessions together, 420 MiB" in one["cause"]["text"], one
+    for one in both:
+        native(server, "DELETE", "/v1/sessions/" + one)
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(ended()) == 2, "the end of both")
+    greedy = start(server, "python", "greedy")
+    assert native(server, "POST", "/v1/sessions/%s/exec" % greedy, {"source": fill % (400, 1)}).status == 410
+    cause = native(server, "GET", "/v1/sessions/" + greedy).json()["cause"]
+    assert cause["code"] == "memory" and "its memory limit of 300 MiB" in cause["text"], cause
 
 
 def test_other_sessions_end_when_idle_and_a_token_s_own_kernel_does_not(make_server):

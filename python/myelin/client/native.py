@@ -296,8 +296,8 @@ class Session(_Object):
         return [Checkpoint(self, info) for info in self._ask("GET", "/checkpoints", headers=_JSON).value()["checkpoints"]]
 
     def rewind(self, checkpoint):
-        """Back to a checkpoint (or its id). The session keeps its id, the checkpoint stays. A session that died and left a saved
-        checkpoint is made anew: then ``id`` is another."""
+        """Back to a checkpoint (or its id). The session keeps its id, the checkpoint stays. A session that died is made anew:
+        then ``id`` is another."""
         self.info = self._ask("POST", "/rewind", {"checkpoint": getattr(checkpoint, "id", checkpoint)}, _JSON).value()
         return self
 

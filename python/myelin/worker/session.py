@@ -108,7 +108,11 @@ class Session:
         """hello and go: the server puts the process in its limits in between."""
         hello = {"protocol": PROTOCOL, "pid": os.getpid(), "engine": self.engine.name}
         self.channel.send(protocol.HELLO, json.dumps(hello).encode())
-        kind, _, body = self.channel.receive()
+        kind, number, body = self.channel.receive()
+        while kind == protocol.BRANCH:  # another of the same request: from here nothing has run yet
+            if self.branch(number, body):
+                return self.options
+            kind, number, body = self.channel.receive()
         if kind != protocol.GO:
             raise protocol.ProtocolError(f"expected go, got {protocol.NAMES[kind]}")
         self.options = json.loads(body) if body else {}
@@ -170,7 +174,7 @@ class Session:
             self.channel.send(protocol.BRANCHED, b'{"branched":true}', number)
             return False
         self._pid = os.getpid()
-        self._left_call = bool(self._call)
+        self._left_call = self._left_call or bool(self._call)
         self._call = 0
         self.channel.sock.detach()
         self._followed = False
