@@ -248,7 +248,7 @@ void Manager::Impl::end_idle(Clock::time_point now) {
 void Manager::Impl::relieve_memory() {
   std::uint64_t sum = 0;
   for (auto& [id, session] : live) {
-    if (session->process->pid <= 0) continue;
+    if (session->process->pid <= 0 || session->intended_end) continue;  // what one that ends holds is on its way back
     std::uint64_t used = session->process->memory_bytes();
     if (!session->process->group && session->limits.memory_bytes && used > session->limits.memory_bytes)
       Session(session).end("memory", "the session was ended by its memory limit of " +

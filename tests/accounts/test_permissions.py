@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from accounts.test_accounts import PASSWORD, Desk, bearer
+from accounts.test_accounts import PASSWORD, Desk
 from conftest import BINARY, ROOT, Session
 
 OWNED = {"session", "run", "function", "file", "token"}  # kinds that users have; of the others an admin decides

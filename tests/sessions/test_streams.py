@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import random
-import socket
 import subprocess
 import threading
 import time
@@ -15,7 +14,7 @@ import cbor2
 import numpy
 import pytest
 
-from conftest import ENGINES_PYTHON, PATIENCE_S, ROOT, Session, wait_until
+from conftest import ENGINES_PYTHON, PATIENCE_S, Session, wait_until
 from myelin.client.transport import Transport
 from myelin.client.websocket import Closed, WebSocket
 
