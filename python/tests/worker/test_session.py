@@ -250,7 +250,7 @@ class Interrupts(Case):
         self.says("begun")
         self.session.interrupt(number)
         body, data = self.session.finish(number)
-        self.assertEqual(json.loads(rope.to_json(rope.unpack(body, data))), {"data": 1})
+        self.assertEqual(json.loads(rope.to_json(rope.unpack(body, data)))["data"], 1)
 
     def test_stubborn_script_is_interrupted_again(self):
         number = self.start("import time\nwhile True:\n  try:\n    print('yes'); time.sleep(100)\n  except KeyboardInterrupt: print('no')")
