@@ -443,7 +443,7 @@ class Traces(unittest.TestCase):
     def test_followed_in_the_middle_of_a_run(self):
         session = self.follower(False)
         session.exec(CELL)
-        number = session.start("exec", json.dumps({"source": "h.finitialize(-65); h.continuerun(1e7)"}).encode(), envelope="v1", content_type="application/json")
+        number = session.start("exec", json.dumps({"source": "h.tstop = 1e7; h.finitialize(-65); h.continuerun(1e7)"}).encode(), envelope="v1", content_type="application/json")
         while session.frame()[0] != protocol.PROGRESS:
             pass
         session.follow(running=True)
