@@ -120,6 +120,8 @@ Result<std::string> keeper_configuration(const EngineOptions& options) {
   text += line("env", "OPENBLAS_NUM_THREADS=1");
   text += line("env", "OMP_NUM_THREADS=1");
   text += line("env", "MKL_NUM_THREADS=1");
+  // Threads that wait for each other give their core away soon: beside other sessions they would spin in each other's time.
+  text += line("env", "GOMP_SPINCOUNT=1000");
   text += line("env", "JAX_PLATFORMS=cpu");
   text += line("env", "MYELIN_ENTER_LIBRARY=" + options.enter_library);
   if (!options.namespaces) text += line("env", "MYELIN_REDUCED=1");
