@@ -665,13 +665,23 @@ bool Manager::Impl::saves(const std::string& engine) const {
   return info && info->saves;
 }
 
+namespace {
+/// A session that continues from another one's state, if its user may have one more; it has neither state nor process yet.
+Result<std::shared_ptr<Session::Impl>> successor(Manager::Impl& manager, User owner, std::string engine, std::string name, std::string parent) {
+  auto allowed = manager.may_add(owner, engine, 1);
+  if (!allowed) return allowed.take_error();
+  Limits limits = manager.options.limits_for(engine, owner.name);
+  auto session = std::make_shared<Session::Impl>(manager, std::move(owner), std::move(engine), std::move(name), limits, false);
+  session->parent = std::move(parent);
+  return session;
+}
+}  // namespace
+
 Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_from(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
                                                                        std::string parent, std::shared_ptr<SavedState> saved) {
-  auto allowed = self->may_add(owner, engine, 1);
-  if (!allowed) co_return allowed.take_error();
-  Limits limits = self->options.limits_for(engine, owner.name);
-  auto session = std::make_shared<Session::Impl>(*self, std::move(owner), std::move(engine), std::move(name), limits, false);
-  session->parent = std::move(parent);
+  auto next = successor(*self, std::move(owner), std::move(engine), std::move(name), std::move(parent));
+  if (!next) co_return next.take_error();
+  auto session = *next;
   auto job = std::make_shared<PendingCall>();
   std::weak_ptr<PendingCall> weak = job;
   job->instead = [saved, weak](std::shared_ptr<Session::Impl> begun) -> Task<bool> {
@@ -690,17 +700,15 @@ Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_from(std::shar
 
 Task<Result<std::shared_ptr<Session::Impl>>> Manager::Impl::begin_copy(std::shared_ptr<Impl> self, User owner, std::string engine, std::string name,
                                                                        std::string parent, std::shared_ptr<Checkpoint> checkpoint) {
-  auto allowed = self->may_add(owner, engine, 1);
-  if (!allowed) co_return allowed.take_error();
-  Limits limits = self->options.limits_for(engine, owner.name);
-  auto session = std::make_shared<Session::Impl>(*self, std::move(owner), std::move(engine), std::move(name), limits, false);
-  session->parent = std::move(parent);
+  auto next = successor(*self, std::move(owner), std::move(engine), std::move(name), std::move(parent));
+  if (!next) co_return next.take_error();
+  auto session = *next;
   session->born = true;
   session->dirty = true;
   auto process = co_await Session::Impl::copy_of(session, checkpoint);
   if (!process) co_return process.take_error();
   // Others may have been made meanwhile.
-  allowed = self->may_add(session->owner, session->engine, 1);
+  auto allowed = self->may_add(session->owner, session->engine, 1);
   auto same = self->by_name.find({session->owner.id, session->engine, session->name});
   if (allowed && same != self->by_name.end() && same->second->state != State::ended)
     allowed = Error{Code::conflict, "you already have a session '" + session->name + "' on " + session->engine + ": " + same->second->id, ""};

