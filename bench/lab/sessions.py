@@ -331,7 +331,7 @@ def stream(bench):
 
 
 def sockets(bench):
-    count, window = 10_000, bench.n(40, 10)
+    count, window = 10_000, bench.n(60, 10)
 
     def measure(target):
         least = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -16,7 +16,7 @@ constexpr double look_every_s = 0.25;
 
 struct CallOptions {
   std::string file, engine = "nest", session, title;
-  std::vector<std::string> wanted;
+  std::vector<std::string> wanted, inputs;
   bool keep = false, background = false, fresh = false;
   double timeout_s = 0;
 };
@@ -167,6 +167,7 @@ int exec(const ClientOptions& client, const Surroundings& surroundings, const Ca
   if (options.wanted.size() > 1) body["return"] = json::value_from(options.wanted);
   if (options.fresh) body["fresh"] = true;
   if (options.keep) body["keep"] = true;
+  if (!options.inputs.empty()) body["inputs"] = json::value_from(options.inputs);
   if (!options.title.empty()) body["title"] = options.title;
   if (options.timeout_s > 0) body["timeout_s"] = options.timeout_s;
   return run_call(remote, options, "exec", std::move(body), options.file == "-" ? "<stdin>" : options.file, !options.wanted.empty());
@@ -252,6 +253,7 @@ void add_call_commands(CLI::App& app, ClientOptions& client, const Surroundings&
   exec_command->add_option("--return", options.wanted, "a variable to print as JSON; several: a,b")->delimiter(',')->allow_extra_args(false);
   exec_command->add_flag("--fresh", options.fresh, "forget the session's variables first");
   exec_command->add_option("--title", options.title, "of the run");
+  exec_command->add_option("--input", options.inputs, "id of a run that it was made from; several: a,b")->delimiter(',')->allow_extra_args(false);
   exec_command->add_option("--timeout", options.timeout_s, "seconds after which the server interrupts it")->check(CLI::PositiveNumber);
   exec_command->callback([&] { status = exec(client, surroundings, options); });
 

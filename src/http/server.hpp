@@ -53,7 +53,7 @@ struct Limits {
   std::size_t web_sockets = 20'000;              // beyond: 503
   std::uint64_t message_bytes = 4ull << 20;      // of a received message → 1009
   std::size_t message_queue_bytes = 4ull << 20;  // of a WebSocket's outgoing queue
-  milliseconds ping_after{30'000};               // of silence the server pings
+  milliseconds ping_after{45'000};               // of silence the server pings; many proxies close what is silent for a minute
   milliseconds pong_timeout{60'000};             // and closes when nothing comes for so long
   milliseconds farewell{10'000};  // for a WebSocket's function to return when its socket is gone
 

@@ -291,6 +291,15 @@ void Stream::state(std::string_view name, std::string members) {
   }
 }
 
+std::uint64_t Stream::first_that_passes(std::uint64_t seq, const Filter& filter) const {
+  while (seq < next_seq_ && !filter.passes(entries_[seq - first_seq_].topic, entries_[seq - first_seq_].recorder)) ++seq;
+  return seq;
+}
+
+bool Stream::over(std::uint64_t after, const Filter& filter) const {
+  return ended_ && after + 1 >= first_seq_ && first_that_passes(after + 1, filter) >= next_seq_;
+}
+
 Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, std::uint64_t after, Filter filter, milliseconds patience) {
   const auto deadline = async::after(patience);
   std::uint64_t seq = after + 1;
@@ -300,11 +309,7 @@ Task<Result<std::optional<Event>>> Stream::next(std::shared_ptr<Stream> self, st
       gap.seq = self->first_seq_ - 1;
       co_return gap;
     }
-    while (seq < self->next_seq_) {
-      const auto& entry = self->entries_[seq - self->first_seq_];
-      if (filter.passes(entry.topic, entry.recorder)) break;
-      ++seq;
-    }
+    seq = self->first_that_passes(seq, filter);
     if (seq < self->next_seq_) {
       const auto& entry = self->entries_[seq - self->first_seq_];
       Event event{seq, entry.topic, entry.recorder, entry.rope};

@@ -48,11 +48,13 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
   void state(std::string_view name, std::string members) override;
 
   /// The first event after `after` that passes, or a `gap` where events are no longer kept; waits for one. Nothing when none came within
-  /// the time, or the stream has ended and all was read (see ended()).
+  /// the time, or none can come any more (see over()).
   static async::Task<Result<std::optional<Event>>> next(std::shared_ptr<Stream> self, std::uint64_t after, Filter filter, async::milliseconds patience);
   /// The number of the newest event; 0 before the first.
   [[nodiscard]] std::uint64_t newest() const { return next_seq_ - 1; }
   [[nodiscard]] bool ended() const { return ended_; }
+  /// The stream has ended, and nothing after `after` passes.
+  [[nodiscard]] bool over(std::uint64_t after, const Filter& filter) const;
   /// What its file and its list of events hold.
   [[nodiscard]] std::uint64_t kept_bytes() const { return (entries_.empty() ? 0 : end_ - entries_.front().offset) + entries_.size() * sizeof(Entry); }
 
@@ -72,6 +74,7 @@ class Stream : public session::Listener, public std::enable_shared_from_this<Str
     std::shared_ptr<const std::string> rope;  // null once only the file has it
   };
   void append(Topic topic, std::int64_t recorder, std::string rope);
+  [[nodiscard]] std::uint64_t first_that_passes(std::uint64_t seq, const Filter& filter) const;  // from `seq` on, which is kept; else next_seq_
   static async::Task<void> write(std::shared_ptr<Stream> self);
   static async::Task<void> flush_output(std::shared_ptr<Stream> self);
   void trim();

@@ -266,4 +266,13 @@ TEST_F(StreamTest, AfterTheEndNothingIsWaitedFor) {
   EXPECT_EQ(out[0].topic, Topic::output);
   EXPECT_EQ(text_of(out[1]), R"({"seq":2,"topic":"state","state":"ended","cause":{"code":"exited"}})");
   EXPECT_TRUE(stream_->ended());
+  EXPECT_TRUE(stream_->over(2, {}));
+  EXPECT_FALSE(stream_->over(1, {}));
+  // Whoever wants other topics than the last event's is through, too.
+  Filter spikes;
+  spikes.topics = {Topic::spikes};
+  EXPECT_TRUE(stream_->over(0, spikes));
+  out.clear();
+  run(read(stream_, 0, spikes, &out, 100, async::forever));
+  EXPECT_TRUE(out.empty());
 }

@@ -369,6 +369,8 @@ def test_runs(served, tmp_path):
         assert comparison["identical"] is False
         assert {d["name"]: d["identical"] for d in comparison["datasets"]} == {"v": False, "w": True}
         assert run.compare(run)["identical"] is True
+        derived = session.exec("m = float(v.mean())", returns="m", keep=True, inputs=[run, other.id]).run
+        assert derived.info["inputs"] == [run.id, other.id]
         again = run.rerun()
         again.wait(timeout=PATIENCE_S)
         assert again.info["comparison"]["identical"] is True and again.info["inputs"] == [run.id]

@@ -232,10 +232,11 @@ class Session(_Object):
 
     # -- calls
 
-    def exec(self, source, returns=None, keep=False, fresh=False, title=None, timeout_s=None):
+    def exec(self, source, returns=None, keep=False, fresh=False, title=None, timeout_s=None, inputs=None):
         """Runs a script and waits. ``returns``: a name, or a list of names; ``keep``: as a run; ``fresh``: without earlier variables;
-        ``timeout_s``: the server interrupts it then. Ctrl-C interrupts it as well."""
-        answer = self._interruptible("/exec", _script(source, returns, keep, fresh, title, timeout_s))
+        ``inputs``: the runs (or their ids) that a kept one was made from; ``timeout_s``: the server interrupts it then. Ctrl-C
+        interrupts it as well."""
+        answer = self._interruptible("/exec", _script(source, returns, keep, fresh, title, timeout_s, inputs))
         return _result(self._client, answer)
 
     def call(self, function, *args, **kwargs):
@@ -252,9 +253,9 @@ class Session(_Object):
                 pass
             raise
 
-    def submit(self, source, returns=None, keep=False, fresh=False, title=None, timeout_s=None):
+    def submit(self, source, returns=None, keep=False, fresh=False, title=None, timeout_s=None, inputs=None):
         """As exec, without waiting: a Job."""
-        return self._job("/exec", _script(source, returns, keep, fresh, title, timeout_s))
+        return self._job("/exec", _script(source, returns, keep, fresh, title, timeout_s, inputs))
 
     def submit_call(self, function, *args, **kwargs):
         """As call, without waiting: a Job."""
@@ -689,11 +690,13 @@ class Tokens:
         self._client._ask("DELETE", "/v1/tokens/" + quoted(name))
 
 
-def _script(source, returns, keep, fresh, title, timeout_s):
+def _script(source, returns, keep, fresh, title, timeout_s, inputs):
     content = {"source": source}
     if returns is not None:
         content["return"] = returns if isinstance(returns, str) else list(returns)
     wanted = {"keep": keep, "fresh": fresh, "title": title, "timeout_s": timeout_s}
+    if inputs is not None:
+        wanted["inputs"] = [getattr(run, "id", run) for run in inputs]
     content.update({k: v for k, v in wanted.items() if v not in (None, False)})
     return content
 

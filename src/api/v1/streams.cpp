@@ -88,7 +88,7 @@ class Reader {
     live::Topic topic = live::Topic::note;
     std::string bytes;
   };
-  /// Nothing within the patience: `ended()` says whether anything can still come.
+  /// Nothing within the patience: `over()` says whether anything can still come.
   Task<Result<std::optional<Encoded>>> next(milliseconds patience) {
     std::optional<live::Event> event;
     if (present_) {
@@ -128,7 +128,7 @@ class Reader {
     }
     co_return Encoded{kept->seq, kept->topic, std::move(*bytes)};
   }
-  [[nodiscard]] bool ended() const { return stream_->ended() && wish_.after >= stream_->newest(); }
+  [[nodiscard]] bool over() const { return stream_->over(wish_.after, wish_.filter); }
 
  private:
   Context& context_;
@@ -146,7 +146,7 @@ class EventSource : public http::BodySource {
     if (!event) co_return event.take_error();
     if (!*event) {
       chunk = ":\n\n";
-      co_return !reader_->ended();
+      co_return !reader_->over();
     }
     chunk = "id: " + std::to_string((*event)->seq) + "\nevent: " + live::name_of((*event)->topic) + "\ndata: ";
     // A worker's JSON may be spread over lines; here each would be a field of its own.
@@ -168,7 +168,7 @@ Task<void> pump(std::shared_ptr<Reader> reader, std::shared_ptr<http::WebSocket>
       co_return;
     }
     if (!*event) {
-      if (reader->ended()) co_return;
+      if (reader->over()) co_return;
       continue;
     }
     http::Message message{cbor, std::move((*event)->bytes)};
