@@ -29,6 +29,7 @@
 #include "os/host.hpp"
 #include "os/process.hpp"
 #include "os/seccomp.hpp"
+#include "os/supervisor.hpp"
 #include "session/manager.hpp"
 #include "store/migrate.hpp"
 
@@ -130,6 +131,14 @@ Task<void> open_sessions(session::Manager* sessions, run::Runs* runs, function::
     log::error(opened.error().message);
     *failed = true;
     loop->stop();
+  }
+}
+
+// The loop still turns. One that does not is ended, and the server started anew, rather than that nobody is answered.
+Task<void> say_alive(milliseconds patience) {
+  for (;;) {
+    os::tell_supervisor("WATCHDOG=1");
+    co_await async::sleep_for(patience / 4);
   }
 }
 
@@ -412,6 +421,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     background.spawn(open_sessions(&sessions, &runs, &drafts, &loop, &failed), "open sessions");
     background.spawn(functions.watch(), "functions watch");
     background.spawn(drafts.watch(), "drafts watch");
+    if (auto patience = os::watchdog_patience()) background.spawn(say_alive(*patience), "watchdog");
     // Whoever is no more, or whose credential was revoked, has nothing open a moment later.
     Ending ending{accounts, sessions, jobs, functions};
     accounts.on_ended([&ending, &background, &server](const accounts::Ended& ended) {
@@ -435,6 +445,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
         std::_Exit(1);
       }
       stopper.stopping = true;
+      os::tell_supervisor("STOPPING=1");
       if (oidc) oidc->stop();
       log::info("stopping: calls in flight may finish within " + std::to_string(stop_grace.count() / 1000) + " s");
       async::spawn(stopper.loop, stop_all(&stopper), "stop");
@@ -466,6 +477,7 @@ int serve(Config config, Flags flags, const Surroundings& surroundings, bool sho
     if (!first_password.empty())
       std::printf("sign in as %s with the password %s; it must be changed then\n", first_admin.c_str(), first_password.c_str());
     std::fflush(stdout);
+    os::tell_supervisor("READY=1");
     loop.run();
     background.cancel();
     if (failed) return 1;

@@ -1,8 +1,11 @@
 """SIGTERM with all at once: simulations, calls, WebSockets (G1)."""
 
+import os
 import signal
+import socket
 import threading
 
+import pytest
 from conftest import PATIENCE_S, Session, descendants, is_running, wait_until
 from myelin.client.transport import Transport
 from myelin.client.websocket import Closed, WebSocket
@@ -39,3 +42,39 @@ def test_sigterm_beside_simulations_and_web_sockets(make_server):
         thread.join(PATIENCE_S)
         assert answers and answers[0].status == 503, answers
     wait_until(lambda: not [p for p in children if is_running(p)], "no orphan is left")
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_supervisor_hears_that_the_server_turns(make_server, tmp_path, abstract):
+    """What systemd is told (sd_notify(3)): ready, alive, stopping; by the server alone."""
+    path = "@myelin-test-%d" % os.getpid() if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind("\0" + path[1:] if abstract else path)
+        supervisor.settimeout(PATIENCE_S)
+        server = make_server(environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"})
+        heard = [supervisor.recv(100) for _ in range(6)]
+        assert heard == [b"READY=1"] + 5 * [b"WATCHDOG=1"]
+        assert Session(server.client(), "python").value("import os\nn = [k for k in os.environ if k.startswith(('NOTIFY', 'WATCHDOG'))]", "n") == []
+        server.process.send_signal(signal.SIGSTOP)  # as one that hangs
+        supervisor.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            while True:
+                supervisor.recv(100)
+        server.process.send_signal(signal.SIGCONT)
+        supervisor.settimeout(PATIENCE_S)
+        assert supervisor.recv(100) == b"WATCHDOG=1"
+        server.process.send_signal(signal.SIGTERM)
+        while supervisor.recv(100) != b"STOPPING=1":
+            pass
+        assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_watchdog_of_another_process_is_not_heard(make_server, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        make_server(environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000", "WATCHDOG_PID": "1"})
+        supervisor.settimeout(PATIENCE_S)
+        assert supervisor.recv(100) == b"READY=1"
+        supervisor.settimeout(1)
+        with pytest.raises(TimeoutError):
+            supervisor.recv(100)
