@@ -409,7 +409,7 @@ class Stage:
         self.anna, self.mallory = (server.client(token=add_token(server, name, run_as)) for name in ("anna", "mallory"))
         self.witness = Session(self.anna, "python", "witness")
         self.nest_witness = Session(self.anna, "nest", "witness")
-        self.witness.value("import os\nopen(os.path.expanduser('~/work/mine.txt'), 'w').write('private')\nx = 41\na = 0", "a")
+        self.witness.value("import os\nopen(os.path.expanduser('~/work') + '/mine.txt', 'w').write('private')\nx = 41\na = 0", "a")
         self.nest_witness.value("nest.ResetKernel()\nn = nest.Create('iaf_psc_alpha', 3)\na = len(n)", "a")
         # Folders of users have random names; the witness' is the one that is there.
         self.victim = next(p.parent.name for p in server.data.glob("users/*/mine.txt"))
@@ -604,7 +604,7 @@ def test_nothing_is_left(which, request):
     commands = [pathlib.Path("/proc/%d/cmdline" % p) for p in descendants(stage.server.process.pid)]
     assert not [c for c in commands if c.exists() and b"86397" in c.read_bytes()]
     stage.others_answer_right()
-    assert stage.witness.value("import os\na = open(os.path.expanduser('~/work/mine.txt')).read()", "a") == "private"
+    assert stage.witness.value("import os\na = open(os.path.expanduser('~/work') + '/mine.txt').read()", "a") == "private"
 
 
 # ---- the page ----------------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_files_of_others(anna, bob, script):
                    "  for d, _, fs in os.walk(top):\n    for f in fs:\n      if f == 'mine.txt': found.append(os.path.join(d, f))\na = found")
     assert found == []
     # The same user's next session finds it.
-    assert anna.kernel("second").value("import os\na = open(os.path.expanduser('~/work/mine.txt')).read()", "a") == SECRET
+    assert anna.kernel("second").value("import os\na = open(os.path.expanduser('~/work') + '/mine.txt').read()", "a") == SECRET
     assert anna.kernel("second").value("import os\na = os.path.exists('/tmp/mine.txt')", "a") is False
 
 
@@ -179,12 +179,12 @@ def test_devices(script):
 
 def test_links_out_of_work(server, anna, bob):
     """A link planted in ~/work leads a later session, or the server, nowhere."""
-    assert bob.exec("import os\nd = os.path.expanduser('~/work/')\nfor n, t in (('etc', '/etc/shadow'), ('up', '../../..'), ('data', %r)):\n"
+    assert bob.exec("import os\nd = os.path.expanduser('~/work') + '/'\nfor n, t in (('etc', '/etc/shadow'), ('up', '../../..'), ('data', %r)):\n"
                     "  os.path.lexists(d + n) and os.remove(d + n)\n  os.symlink(t, d + n)" % str(server.data)).status == 200
-    seen = bob.kernel("links").value("import os\nd = os.path.expanduser('~/work/')\na = []\nfor n in ('etc', 'data'):\n  try: a.append(str(open(d + n).read(50)) if not os.path.isdir(d + n) else os.listdir(d + n))\n  except OSError: pass", "a")
+    seen = bob.kernel("links").value("import os\nd = os.path.expanduser('~/work') + '/'\na = []\nfor n in ('etc', 'data'):\n  try: a.append(str(open(d + n).read(50)) if not os.path.isdir(d + n) else os.listdir(d + n))\n  except OSError: pass", "a")
     text = json.dumps(seen)
     assert "root:" not in text and "token" not in text, seen
-    bob.exec("import os\nd = os.path.expanduser('~/work/')\n[os.remove(d + n) for n in ('etc', 'up', 'data')]")
+    bob.exec("import os\nd = os.path.expanduser('~/work') + '/'\n[os.remove(d + n) for n in ('etc', 'up', 'data')]")
 
 
 def test_random_state_is_each_session_s_own(bob):

@@ -143,7 +143,7 @@ def test_brian2_compiles_into_the_users_cache(make_server, data, brian_python):
         pytest.skip("there is no %s/Python.h" % include)
     works(data, "brian2", brian_python, "--preload", "brian2")
     session = Session(make_server(data=data).client(), "brian2")
-    source = NETWORK.replace("'numpy'", "'cython'") + "import glob, os\nr = [int(M.num_spikes), len(glob.glob(os.path.expanduser('~/work/.cache/**/*.so'), recursive=True))]"
+    source = NETWORK.replace("'numpy'", "'cython'") + "import glob, os\nr = [int(M.num_spikes), len(glob.glob(os.path.expanduser('~/work') + '/.cache/**/*.so', recursive=True))]"
     session.client.timeout = 600  # a compiler runs several times
     spikes, compiled = session.value(source, "r")
     assert spikes > 0 and compiled > 0

@@ -129,7 +129,7 @@ hello::Module hellomodule_LTX_module;
 BUILD = r'''
 import os, subprocess, nest
 open("hello.cpp", "w").write(MODULE)
-library = os.path.expanduser("~/work/lib")
+library = os.path.expanduser("~/work") + "/lib"
 os.makedirs(library, exist_ok=True)
 built = subprocess.run(["g++", "-std=c++20", "-O1", "-fopenmp", "-shared", "-fPIC",
                         "-D_GLIBCXX_USE_CXX11_ABI=0",  # as NEST's wheel was built

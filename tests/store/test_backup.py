@@ -45,9 +45,9 @@ def fill(server):
     session = Session(client, "python")
     answer = client.post(session.path + "/exec", {"source": "v = list(range(50))\nprint('\\x00 kept')", "return": "v", "keep": True})
     assert answer.status == 200, answer
-    assert session.exec("import os\nos.makedirs(os.path.expanduser('~/work/deep'), exist_ok=True)\n"
-                        "open(os.path.expanduser('~/work/deep/a\\nb \\\\ c'), 'w').write('data')\n"
-                        "os.symlink('/etc/passwd', os.path.expanduser('~/work/link'))").status == 200
+    assert session.exec("import os\nos.makedirs(os.path.expanduser('~/work') + '/deep', exist_ok=True)\n"
+                        "open(os.path.expanduser('~/work') + '/deep/a\\nb \\\\ c', 'w').write('data')\n"
+                        "os.symlink('/etc/passwd', os.path.expanduser('~/work') + '/link')").status == 200
     function = server.data / "functions"
     function.mkdir(exist_ok=True)
     (function / "twice.py").write_text("def twice(x: int) -> int:\n    return 2 * x\n")
@@ -60,7 +60,7 @@ def check(server, had):
     assert server.client(had["token"]).get("/v1/me").status == 200
     assert client.get("/v1/runs/%s/result" % had["run"]).json()["data"] == list(range(50))
     session = Session(client, "python")
-    told = session.value("import os\np = os.path.expanduser('~/work/')\nt = [open(p + 'deep/a\\nb \\\\ c').read(), os.readlink(p + 'link')]", "t")
+    told = session.value("import os\np = os.path.expanduser('~/work') + '/'\nt = [open(p + 'deep/a\\nb \\\\ c').read(), os.readlink(p + 'link')]", "t")
     assert told == ["data", "/etc/passwd"]
     assert (server.data / "functions" / "twice.py").read_text().startswith("def twice")
     # Numbers and orders go on behind those that came.
